@@ -1,0 +1,2 @@
+//! The `ermine` binary.
+fn main() {}

@@ -1,0 +1,6 @@
+//! Floor 1: MQTT as values. Packets, properties, topics and the codec between bytes and packets.
+
+pub mod message;
+pub mod packet;
+pub mod properties;
+pub mod reason;

@@ -1,0 +1,235 @@
+//! The alphabet of a session: everything that can happen to it, and everything it can cause.
+//!
+//! Read this file first. The session is a value ([`super::Session`]) with one
+//! `handle(event, now, &mut effects)`; the actor around it turns packets, deliveries and timers into
+//! [`Event`]s and carries out the [`Effect`]s in order.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytestring::ByteString;
+
+use crate::mqtt::message::Message;
+use crate::mqtt::packet::{
+    Connect, Packet, PacketId, QoS, RetainHandling, SubscriptionOptions, Will,
+};
+use crate::mqtt::reason::ReasonCode;
+
+/// Something that happened to a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A transport was attached; its CONNECT was authenticated and names this session.
+    Attach(Box<Attach>),
+    /// The client sent a packet (never CONNECT: a second one is a protocol error that the session answers).
+    Packet(Packet),
+    /// The codec refused what the client sent; the session closes with the reason.
+    Malformed(ReasonCode),
+    /// A topic has a message for this session.
+    Deliver(Delivery),
+    /// The broker has taken (or refused) the message of [`Effect::Publish`].
+    Published {
+        /// The token of the effect.
+        token: PublishToken,
+        /// How it went.
+        outcome: PublishOutcome,
+    },
+    /// The router answered [`Effect::Subscribe`]: one reason per filter, in order.
+    Subscribed {
+        /// The packet identifier of the effect.
+        packet_id: PacketId,
+        /// Granted QoS or a failure, per filter.
+        reasons: Vec<ReasonCode>,
+    },
+    /// The router answered [`Effect::Unsubscribe`].
+    Unsubscribed {
+        /// The packet identifier of the effect.
+        packet_id: PacketId,
+        /// Per filter, in order.
+        reasons: Vec<ReasonCode>,
+    },
+    /// The transport ended without a DISCONNECT: closed by the client, reset, or a write failed.
+    TransportLost,
+    /// Another connection with this client id is about to be attached here, or the session is to be
+    /// discarded because that connection asked for a clean start.
+    TakenOver,
+    /// An operator or the broker ends the connection (drain, kick).
+    Kick(ReasonCode),
+    /// The instant of an earlier [`Effect::WakeAt`] has come. One from the past is harmless.
+    Wake,
+    /// The transport has room again after [`Event::Deliver`]s were held back; queued messages may flow.
+    Writable,
+}
+
+/// The transport and the CONNECT that a session is attached to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attach {
+    /// The CONNECT, its client id already assigned if it was empty.
+    pub connect: Connect,
+    /// Whether the server chose the client id (5.0 tells the client).
+    pub assigned_client_id: bool,
+    /// What the broker allows this client.
+    pub limits: ClientLimits,
+}
+
+/// What the broker allows one client; from the configuration of its listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// QoS 1 and 2 messages from the client that may wait for their acknowledgement.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages to the client that may be unacknowledged, whatever it allows.
+    pub inflight_max: u16,
+    /// Messages queued for the session, while it is away or its window is full.
+    pub queue_len_max: usize,
+    /// Bytes (see [`Message::weight`]) queued for the session.
+    pub queue_bytes_max: usize,
+    /// Largest packet in bytes, fixed header included.
+    pub packet_size_max: u32,
+    /// Topic aliases that the client may use.
+    pub topic_alias_max: u16,
+    /// Subscriptions of one session.
+    pub subscriptions_max: usize,
+    /// Longest session expiry in seconds; 0xFFFF_FFFF never expires.
+    pub session_expiry_max_s: u32,
+    /// Longest keep-alive in seconds that is accepted; 0 accepts any.
+    pub keep_alive_max_s: u16,
+}
+
+/// A message for this session, and under which subscription it comes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// The message, shared with all other receivers.
+    pub message: Arc<Message>,
+    /// Options of the subscription that matched.
+    pub options: SubscriptionOptions,
+    /// Its subscription identifier (5.0).
+    pub subscription_identifier: Option<u32>,
+    /// True when the message comes from the retained store because of a new subscription: it is
+    /// then sent with the retain flag `[MQTT-3.3.1-8]`.
+    pub from_retained: bool,
+}
+
+/// Names one PUBLISH of the client that waits for the broker. Unique within a session's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PublishToken(pub u64);
+
+/// How the broker took a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// Every receiving session of this node has it; forwarded where it must be.
+    Taken,
+    /// Nobody subscribes to it (5.0 says 0x10).
+    NoSubscribers,
+    /// Not taken, with the reason for the client; 3.x gets no acknowledgement.
+    Refused(ReasonCode),
+}
+
+/// Something that a session causes. Carried out in order by the actor around it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Write a control packet to the transport (everything but PUBLISH).
+    Send(Packet),
+    /// Write a PUBLISH to the transport.
+    Transmit(Transmit),
+    /// Hand a message to the broker: retained store and every matching subscriber. With a token the
+    /// broker answers [`Event::Published`]; without one (QoS 0) it does not.
+    Publish {
+        /// `Some` for QoS 1 and 2.
+        token: Option<PublishToken>,
+        /// The message; `message.retain` tells whether the retained store is to learn of it.
+        message: Arc<Message>,
+    },
+    /// Add (or change) subscriptions; answered by [`Event::Subscribed`]. Retained messages follow
+    /// as [`Event::Deliver`] after it, for the requests that ask for them.
+    Subscribe {
+        /// Packet identifier of the SUBSCRIBE.
+        packet_id: PacketId,
+        /// One per filter, in order; filters that the session itself refused are not in it.
+        requests: Vec<SubscribeRequest>,
+    },
+    /// Remove subscriptions; answered by [`Event::Unsubscribed`].
+    Unsubscribe {
+        /// Packet identifier of the UNSUBSCRIBE.
+        packet_id: PacketId,
+        /// Filters that the session has.
+        filters: Vec<ByteString>,
+    },
+    /// Flush what was sent, then close the transport. The session lives on if it is persistent.
+    CloseTransport,
+    /// The will is due: publish it now or after its delay (seconds; 0 is now).
+    PublishWill {
+        /// The will.
+        will: Box<Will>,
+        /// Will Delay Interval, already capped by the session's expiry `[MQTT-3.1.3-9]`.
+        delay_s: u32,
+    },
+    /// A delayed will of this session is not to be published: the client is back in time.
+    CancelWill,
+    /// Call with [`Event::Wake`] at this instant. A later effect replaces an earlier one.
+    WakeAt(Instant),
+    /// A message was dropped, or another thing happened that is counted.
+    Count(Counted),
+    /// The session is over: remove its subscriptions and stop. Always the last effect.
+    End,
+}
+
+/// A PUBLISH to the client: the shared message and what differs for this receiver.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transmit {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Retransmission flag.
+    pub dup: bool,
+    /// QoS towards this client.
+    pub qos: QoS,
+    /// Retain flag towards this client.
+    pub retain: bool,
+    /// `Some` exactly for QoS 1 and 2.
+    pub packet_id: Option<PacketId>,
+    /// 5.0: remaining Message Expiry Interval in seconds.
+    pub expiry_s: Option<u32>,
+    /// 5.0: the subscription identifier.
+    pub subscription_identifier: Option<u32>,
+}
+
+/// One filter of a SUBSCRIBE that the session accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubscribeRequest {
+    /// The topic filter, `$share/…` included.
+    pub filter: ByteString,
+    /// Its options.
+    pub options: SubscriptionOptions,
+    /// Its subscription identifier (5.0).
+    pub subscription_identifier: Option<u32>,
+    /// Whether retained messages are to be delivered: decided from
+    /// [`RetainHandling`] and whether the subscription is new.
+    pub send_retained: bool,
+}
+
+impl SubscribeRequest {
+    /// Whether retained messages follow a subscription with `handling` that is `new` or not.
+    #[must_use]
+    pub fn wants_retained(handling: RetainHandling, new: bool) -> bool {
+        match handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => new,
+            RetainHandling::DontSend => false,
+        }
+    }
+}
+
+/// What a session counts; each is a metric, each drop has its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// QoS 1 or 2 message dropped: the queue is at its limit of messages or bytes.
+    DroppedQueueFull,
+    /// QoS 0 message dropped: the client is away.
+    DroppedQoS0Offline,
+    /// QoS 0 message dropped: the transport does not take more.
+    DroppedSlowConsumer,
+    /// Message dropped: it expired in the queue.
+    DroppedExpired,
+    /// Message dropped: larger than the client's Maximum Packet Size.
+    DroppedTooLarge,
+    /// An acknowledgement for a packet identifier that is not in flight.
+    UnknownAck,
+}
