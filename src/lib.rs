@@ -1,5 +1,26 @@
 //! Ermine, a clustered MQTT broker that works the way Erlang/OTP works.
+//!
+//! The map of the house, floor by floor; a room leans only on floors below its own.
+//!
+//! | floor | rooms | holds |
+//! |---|---|---|
+//! | 5 | [`cli`] · [`config`] · [`node`] · [`tree`] · [`admin`] | builds everything, imported by nobody |
+//! | 4 | [`cluster`] | processes between nodes; the only room that says `ractor` |
+//! | 3 | [`broker`] · [`registry`] | processes on one node, on actix |
+//! | 2 | [`session`] · [`routing`] | values: the session's state machine, the tables |
+//! | 1 | [`mqtt`] · [`node_name`] · [`limits`] | values: packets, names, the numbers |
+//! | 0 | the crate [`supervisors`] | OTP on actix; knows nothing of MQTT |
 
+pub mod admin;
+pub mod broker;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod limits;
 pub mod mqtt;
+pub mod node;
 pub mod node_name;
+pub mod registry;
+pub mod routing;
 pub mod session;
+pub mod tree;

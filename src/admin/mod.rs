@@ -1,0 +1,1 @@
+//! Floor 5: what operators ask a live node.

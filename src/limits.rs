@@ -1,0 +1,69 @@
+//! Floor 1: every bound of the product, with its reason. Nothing grows without one of these.
+
+use std::time::Duration;
+
+/// Longest wait for the CONNECT of a new socket. mosquitto waits 30 s, EMQX 15 s.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Largest MQTT packet that is accepted unless configured otherwise, in bytes (EMQX: 1 MiB).
+pub const PACKET_SIZE_MAX: u32 = 1 << 20;
+
+/// Messages queued for one session (EMQX, VerneMQ, mosquitto: 1000).
+pub const SESSION_QUEUE_LEN_MAX: usize = 1000;
+
+/// Bytes queued for one session.
+pub const SESSION_QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// QoS 1 and 2 messages in flight to one client (EMQX: 32; mosquitto: 20).
+pub const INFLIGHT_MAX: u16 = 32;
+
+/// QoS 1 and 2 messages in flight from one client, told in CONNACK.
+pub const RECEIVE_MAXIMUM: u16 = 1024;
+
+/// Subscriptions of one session.
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// Levels of a topic name or filter (mosquitto: 200).
+pub const TOPIC_LEVELS_MAX: usize = 128;
+
+/// Bytes in the outbox of one session before the topics that feed it pause (measured, design §7).
+pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
+
+/// Unacknowledged bytes of mail from one arbiter to another (measured, design §7).
+pub const MAIL_CREDIT_BYTES: usize = 1 << 20;
+
+/// An outbox that is full and makes no progress for so long is slow: QoS 0 to it is dropped.
+pub const SLOW_AFTER: Duration = Duration::from_millis(150);
+
+/// Largest frame of the registry and of the control protocol, in bytes.
+pub const CONTROL_FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// Largest handshake frame, in bytes: it is read before anything is proved.
+pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 1 << 10;
+
+/// Longest a cookie proof may take before the socket is closed.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Ticks between nodes. Erlang's default would be 15 s (`net_ticktime` / 4).
+pub const PEER_TICK: Duration = Duration::from_secs(1);
+
+/// A peer from which nothing came for so long is suspect.
+pub const PEER_SUSPECT_AFTER: Duration = Duration::from_secs(2);
+
+/// A peer from which nothing came for so long is down.
+pub const PEER_DOWN_AFTER: Duration = Duration::from_secs(5);
+
+/// First and last pause between attempts to reach a member that is down.
+pub const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Messages (or [`FORWARD_BATCH_BYTES`], whichever is first) that a peer gathers into one batch.
+pub const FORWARD_BATCH_LEN: usize = 256;
+
+/// Bytes that a peer gathers into one batch.
+pub const FORWARD_BATCH_BYTES: usize = 64 << 10;
+
+/// Unacknowledged bytes on one link.
+pub const LINK_WINDOW_BYTES: usize = 1 << 20;
+
+/// Bytes waiting behind a closed link window; beyond it QoS 0 is dropped and counted.
+pub const LINK_QUEUE_BYTES_MAX: usize = 8 << 20;

@@ -1,0 +1,1 @@
+//! Floor 5: a node: boot, signals, drain.

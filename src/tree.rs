@@ -1,0 +1,1 @@
+//! Floor 5: THE supervision tree, on one screen.
