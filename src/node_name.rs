@@ -150,6 +150,9 @@ mod tests {
         assert!(matches!(parse("n 1@host"), NodeNameError::Name(_)));
         assert!(matches!(parse("n1@"), NodeNameError::Host(_)));
         assert!(matches!(parse("n1@ho st"), NodeNameError::Host(_)));
-        assert!(matches!(parse(&format!("n@{}", "h".repeat(300))), NodeNameError::Long(302)));
+        assert!(matches!(
+            parse(&format!("n@{}", "h".repeat(300))),
+            NodeNameError::Long(302)
+        ));
     }
 }

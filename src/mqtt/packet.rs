@@ -188,13 +188,21 @@ impl Ack {
     /// An acknowledgement without reason or properties.
     #[must_use]
     pub fn success(packet_id: PacketId) -> Self {
-        Self { packet_id, reason: ReasonCode::Success, properties: AckProperties::default() }
+        Self {
+            packet_id,
+            reason: ReasonCode::Success,
+            properties: AckProperties::default(),
+        }
     }
 
     /// An acknowledgement with a reason and no properties.
     #[must_use]
     pub fn with_reason(packet_id: PacketId, reason: ReasonCode) -> Self {
-        Self { packet_id, reason, properties: AckProperties::default() }
+        Self {
+            packet_id,
+            reason,
+            properties: AckProperties::default(),
+        }
     }
 }
 

@@ -10,9 +10,7 @@ use std::time::Instant;
 use bytestring::ByteString;
 
 use crate::mqtt::message::Message;
-use crate::mqtt::packet::{
-    Connect, Packet, PacketId, QoS, RetainHandling, SubscriptionOptions, Will,
-};
+use crate::mqtt::packet::{Connect, Packet, PacketId, QoS, RetainHandling, SubscriptionOptions, Will};
 use crate::mqtt::reason::ReasonCode;
 
 /// Something that happened to a session.
