@@ -1,0 +1,243 @@
+//! Flags and environment, and how they are laid over the file.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::file::{ConfigError, Draft};
+use super::{
+    Config, CookieSource, HostPort, LISTEN_DEFAULT, LISTENERS_MAX, ListenerConfig, LogConfig, LogFormat,
+    LogLevel, NAME_DEFAULT, REGISTRY_PORT_DEFAULT, WORKER_THREADS_MAX,
+};
+use crate::node_name::NodeName;
+
+/// The flags of `ermine start` (and of what looks at a configuration without starting).
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Flags {
+    /// Name of this node [default: ermine@127.0.0.1]
+    #[arg(long, value_name = "NAME@HOST")]
+    pub name: Option<String>,
+    /// Address for MQTT clients; may be given several times [default: 127.0.0.1:1883]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Vec<String>,
+    /// Folder for what outlives a run [default: ~/.ermine/NAME@HOST]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// File with the cookie; made if it is missing [default: ~/.ermine.cookie]
+    #[arg(long, value_name = "FILE")]
+    pub cookie_file: Option<PathBuf>,
+    /// Configuration in TOML; flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Let `ermine crash` make actors of this node panic
+    #[arg(long)]
+    pub allow_crash: bool,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Port for other nodes and for operators [default: chosen by the system]
+    #[arg(long, value_name = "PORT")]
+    pub dist_port: Option<u16>,
+    /// Threads that serve clients [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub worker_threads: Option<usize>,
+}
+
+/// What the process environment says. A value, so that tests need no environment of their own.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// Whether `ERMINE_COOKIE` is set. Its text stays where it is.
+    pub has_cookie: bool,
+    /// `ERMINE_REGISTRY_PORT`.
+    pub registry_port: Option<OsString>,
+}
+
+impl Environment {
+    /// The environment of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self {
+            home: std::env::var_os("HOME")
+                .filter(|home| !home.is_empty())
+                .map(PathBuf::from),
+            has_cookie: std::env::var_os("ERMINE_COOKIE").is_some(),
+            registry_port: std::env::var_os("ERMINE_REGISTRY_PORT"),
+        }
+    }
+
+    /// The registry's port that the environment names, if it names one.
+    ///
+    /// # Errors
+    /// One sentence if it is not a port.
+    pub fn registry_port(&self) -> Result<Option<u16>, ConfigError> {
+        let Some(text) = &self.registry_port else {
+            return Ok(None);
+        };
+        let port = text
+            .to_str()
+            .and_then(|text| text.parse::<u16>().ok())
+            .filter(|port| *port > 0);
+        port.map(Some).ok_or_else(|| {
+            let text = text.to_string_lossy();
+            ConfigError::new(format!(
+                "ERMINE_REGISTRY_PORT must be a port from 1 to 65535, not '{text}'"
+            ))
+        })
+    }
+
+    /// Where the cookie comes from: the flag, the variable, the file's key, `~/.ermine.cookie`.
+    ///
+    /// # Errors
+    /// One sentence if nothing is named and there is no home directory.
+    pub fn cookie_source(
+        &self,
+        flag: Option<&Path>,
+        configured: Option<PathBuf>,
+    ) -> Result<CookieSource, ConfigError> {
+        if let Some(path) = flag {
+            return Ok(CookieSource::File(path.into()));
+        }
+        if self.has_cookie {
+            return Ok(CookieSource::Environment);
+        }
+        if let Some(path) = configured {
+            return Ok(CookieSource::File(self.expanded(path)));
+        }
+        Ok(CookieSource::File(
+            self.home("the cookie file", "--cookie-file")?
+                .join(".ermine.cookie"),
+        ))
+    }
+
+    /// A path of the file with `~/` in front means the home directory: no shell has seen it.
+    fn expanded(&self, path: PathBuf) -> PathBuf {
+        match (path.strip_prefix("~"), &self.home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => path,
+        }
+    }
+
+    fn home(&self, what: &str, flag: &str) -> Result<&Path, ConfigError> {
+        self.home.as_deref().ok_or_else(|| {
+            ConfigError::new(format!(
+                "HOME is not set, so {what} has no default place; name it with {flag}"
+            ))
+        })
+    }
+}
+
+/// The whole configuration: the file's draft, under the flags, over the defaults.
+pub(super) fn lay_over(
+    flags: &Flags,
+    environment: &Environment,
+    draft: Draft,
+) -> Result<Config, ConfigError> {
+    let name = match (&flags.name, draft.name) {
+        (Some(text), _) => text
+            .parse()
+            .map_err(|error| ConfigError::new(format!("--name: {error}")))?,
+        (None, Some(name)) => name,
+        (None, None) => NAME_DEFAULT
+            .parse::<NodeName>()
+            .expect("the default name is well formed"),
+    };
+    let mut listeners = draft.listeners;
+    if !flags.listen.is_empty() {
+        listeners = flags
+            .listen
+            .iter()
+            .map(|text| word("--listen", text))
+            .collect::<Result<_, _>>()?;
+    }
+    if listeners.is_empty() {
+        listeners.push(
+            LISTEN_DEFAULT
+                .parse()
+                .expect("the default address is well formed"),
+        );
+    }
+    let log = LogConfig {
+        format: flag_or("--log-format", flags.log_format.as_deref(), draft.log_format)?
+            .unwrap_or(LogFormat::Text),
+        level: flag_or("--log-level", flags.log_level.as_deref(), draft.log_level)?.unwrap_or(LogLevel::Info),
+    };
+    let data_dir = match (&flags.data_dir, draft.data_dir) {
+        (Some(path), _) => path.clone(),
+        (None, Some(path)) => environment.expanded(path),
+        (None, None) => environment
+            .home("the data directory", "--data-dir")?
+            .join(".ermine")
+            .join(name.as_str()),
+    };
+    let registry_port = environment.registry_port()?.or(draft.registry_port);
+    Ok(Config {
+        name,
+        cookie: environment.cookie_source(flags.cookie_file.as_deref(), draft.cookie_file)?,
+        data_dir,
+        listeners: checked_listeners(listeners)?,
+        registry_port: registry_port.unwrap_or(REGISTRY_PORT_DEFAULT),
+        dist_port: flags.dist_port.or(draft.dist_port).unwrap_or(0),
+        log,
+        allow_crash: flags.allow_crash || draft.allow_crash.unwrap_or(false),
+        worker_threads: worker_threads(flags.worker_threads, draft.worker_threads)?,
+        limits: draft.limits,
+        file: flags.config.clone(),
+    })
+}
+
+/// The value of a flag that is one word or address.
+fn word<T: std::str::FromStr<Err = String>>(flag: &str, text: &str) -> Result<T, ConfigError> {
+    text.parse()
+        .map_err(|error| ConfigError::new(format!("{flag} {error}")))
+}
+
+fn flag_or<T: std::str::FromStr<Err = String>>(
+    flag: &str,
+    text: Option<&str>,
+    draft: Option<T>,
+) -> Result<Option<T>, ConfigError> {
+    Ok(match text {
+        Some(text) => Some(word(flag, text)?),
+        None => draft,
+    })
+}
+
+/// No address twice: the second bind would fail, and only after the first had opened.
+fn checked_listeners(addresses: Vec<HostPort>) -> Result<Vec<ListenerConfig>, ConfigError> {
+    if addresses.len() > LISTENERS_MAX {
+        let count = addresses.len();
+        return Err(ConfigError::new(format!(
+            "{count} listeners are too many; at most {LISTENERS_MAX} may be set"
+        )));
+    }
+    let mut seen = HashSet::new();
+    for address in addresses.iter().filter(|address| address.port != 0) {
+        if !seen.insert(address) {
+            return Err(ConfigError::new(format!(
+                "{address} is listed twice; leave out one of the listeners"
+            )));
+        }
+    }
+    Ok(addresses
+        .into_iter()
+        .map(|listen| ListenerConfig { listen })
+        .collect())
+}
+
+fn worker_threads(flag: Option<usize>, configured: Option<usize>) -> Result<usize, ConfigError> {
+    let Some(threads) = flag.or(configured) else {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        return Ok(cores.min(WORKER_THREADS_MAX));
+    };
+    if (1..=WORKER_THREADS_MAX).contains(&threads) {
+        return Ok(threads);
+    }
+    Err(ConfigError::new(format!(
+        "--worker-threads must be from 1 to {WORKER_THREADS_MAX}, not {threads}"
+    )))
+}
