@@ -67,3 +67,22 @@ pub const LINK_WINDOW_BYTES: usize = 1 << 20;
 
 /// Bytes waiting behind a closed link window; beyond it QoS 0 is dropped and counted.
 pub const LINK_QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// Nodes of one cluster whose routes are held. Full meshes of this size were never run; EMQX's largest
+/// production cluster had 7 nodes, its largest test 23.
+pub const NODES_MAX: usize = 256;
+
+/// Routes that one node may announce; about 1 GB of table here. Beyond it the node's slice is refused.
+pub const ROUTES_OF_NODE_MAX: usize = 4_000_000;
+
+/// Own route changes kept until the router takes them; beyond it peers are told to ask for a snapshot.
+pub const ROUTE_CHANGES_PENDING_MAX: usize = 64 << 10;
+
+/// Changes of a remote slice kept while its snapshot arrives; beyond it the snapshot is asked for anew.
+pub const ROUTE_CHANGES_HELD_MAX: usize = 64 << 10;
+
+/// Retained messages of one node (mosquitto: unlimited; EMQX: unlimited, recommends a limit).
+pub const RETAINED_LEN_MAX: usize = 1_000_000;
+
+/// Bytes of retained messages: topics, payloads and properties.
+pub const RETAINED_BYTES_MAX: usize = 256 << 20;

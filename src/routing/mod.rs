@@ -1,1 +1,33 @@
 //! Floor 2: which filters match a topic, which nodes have them, who subscribes here.
+//!
+//! | file | value |
+//! |---|---|
+//! | [`trie`] | [`Trie`]: topic filter → anything, matched against a topic without allocating |
+//! | [`route_table`] | [`RouteTable`]: filter → what is here and which nodes; the own slice; the replicas |
+//! | [`replica`] | [`Replica`]: the slice of one remote node, kept by deltas and snapshots |
+//! | [`delta`] | the words of replication: versions, changes, snapshots |
+//! | [`node_set`] | [`NodeIndex`] and [`NodeSet`] |
+//! | [`subscribers`], [`shared`] | the subscribers of one filter on one arbiter; its `$share` groups |
+//! | [`retained`] | [`RetainedStore`]: topic → the last retained message |
+//!
+//! Each node writes its own slice and nobody else's, so merging is a union and healing is a copy.
+
+pub mod delta;
+pub mod node_set;
+mod own_slice;
+pub mod replica;
+pub mod retained;
+pub mod route_table;
+pub mod shared;
+pub mod subscribers;
+pub mod trie;
+mod wildcards;
+
+pub use delta::{Applied, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SliceSnapshot, SnapshotChunk};
+pub use node_set::{NodeIndex, NodeSet};
+pub use replica::Replica;
+pub use retained::{RetainOutcome, RetainedLimits, RetainedStore};
+pub use route_table::{Match, RouteTable};
+pub use shared::{SharedGroup, SharedGroups};
+pub use subscribers::{Subscriber, Subscribers};
+pub use trie::Trie;

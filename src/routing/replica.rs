@@ -1,0 +1,277 @@
+//! The slice of one remote node: its own routes, as this node knows them.
+//!
+//! | slice is | a delta that continues it | … overlaps | … is old | … leaves a gap | a snapshot |
+//! |---|---|---|---|---|---|
+//! | at rest | applied | its new part applied | [`Stale`] | [`Gap`] | its chunks are gathered |
+//! | gathering | held until the last chunk | held | [`Stale`] | held | a new `first` begins anew |
+//!
+//! While a snapshot is gathered the old routes stay: the last chunk replaces them in one step and the
+//! held deltas follow. Nobody needs to be quick, and a busy slice still comes to rest.
+//!
+//! [`Stale`]: Applied::Stale
+//! [`Gap`]: Applied::Gap
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ahash::RandomState;
+
+use super::delta::{
+    Applied, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SnapshotChunk, filter_hash,
+};
+use crate::limits::{ROUTE_CHANGES_HELD_MAX, ROUTES_OF_NODE_MAX, TOPIC_LEVELS_MAX};
+use crate::node_name::Incarnation;
+
+#[cfg(test)]
+mod tests;
+
+/// What is to be changed in the route table, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SliceChange {
+    /// The node has this route now.
+    Added(Arc<str>),
+    /// The node has it no longer.
+    Removed(Arc<str>),
+}
+
+type Filters = HashSet<Arc<str>, RandomState>;
+
+/// The slice of one remote node.
+#[derive(Debug)]
+pub struct Replica {
+    incarnation: Incarnation,
+    version: RouteVersion,
+    filters: Filters,
+    hash: u64,
+    arriving: Option<Arriving>,
+}
+
+/// A snapshot of which the last chunk has not come.
+#[derive(Debug)]
+struct Arriving {
+    version: RouteVersion,
+    filters: Filters,
+    /// Deltas that came between the chunks.
+    held: Vec<RouteDelta>,
+    held_len: usize,
+}
+
+impl Replica {
+    /// The slice of a node that has just begun this incarnation: version 0, no routes.
+    #[must_use]
+    pub fn new(incarnation: Incarnation) -> Self {
+        Self {
+            incarnation,
+            version: RouteVersion(0),
+            filters: Filters::default(),
+            hash: 0,
+            arriving: None,
+        }
+    }
+
+    /// Which life of the node this is the slice of.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The version that the slice stands at.
+    #[must_use]
+    pub fn version(&self) -> RouteVersion {
+        self.version
+    }
+
+    /// The sum of [`filter_hash`] over the slice; equal on both nodes when version and routes are.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// How many routes the node has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// Whether the node has no route.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// The node shows itself with an incarnation. A later one than known drops the old slice; an
+    /// earlier one is a ghost: false, nothing is changed.
+    pub fn renew(&mut self, incarnation: Incarnation, changes: &mut Vec<SliceChange>) -> bool {
+        if incarnation > self.incarnation {
+            changes.extend(self.filters.drain().map(SliceChange::Removed));
+            *self = Self::new(incarnation);
+        }
+        incarnation == self.incarnation
+    }
+
+    /// Takes a delta in; see the table above. Changes for the route table are appended to `changes`.
+    pub fn apply_delta(&mut self, delta: &RouteDelta, changes: &mut Vec<SliceChange>) -> Applied {
+        if !delta.is_whole() {
+            let (from, to) = (delta.from.0, delta.to.0);
+            return self.refuse(RefusedSlice::Uneven {
+                from,
+                to,
+                changes: delta.changes.len(),
+            });
+        }
+        if let Some(bad) = delta
+            .changes
+            .iter()
+            .map(RouteChange::filter)
+            .find(|filter| !is_filter(filter))
+        {
+            return self.refuse(RefusedSlice::BadFilter(bad.to_string()));
+        }
+        let Some(arriving) = &mut self.arriving else {
+            return self.advance(delta, changes);
+        };
+        if delta.to <= arriving.version {
+            return Applied::Stale;
+        }
+        arriving.held_len += delta.changes.len().max(1);
+        if arriving.held_len > ROUTE_CHANGES_HELD_MAX {
+            self.arriving = None;
+            return Applied::Gap;
+        }
+        arriving.held.push(delta.clone());
+        Applied::Applied
+    }
+
+    /// Takes a chunk of a snapshot in; the last one replaces the slice. Chunks come over one link in
+    /// order, so that a missing middle is no case; a missing first chunk is a gap.
+    pub fn apply_snapshot(&mut self, chunk: &SnapshotChunk, changes: &mut Vec<SliceChange>) -> Applied {
+        if let Some(bad) = chunk.filters.iter().find(|filter| !is_filter(filter)) {
+            return self.refuse(RefusedSlice::BadFilter(bad.to_string()));
+        }
+        let expected = self
+            .arriving
+            .as_ref()
+            .map_or(self.version, |arriving| arriving.version);
+        if chunk.first && chunk.version >= self.version {
+            let held = self
+                .arriving
+                .take()
+                .map(|old| (old.held, old.held_len))
+                .unwrap_or_default();
+            let filters = Filters::default();
+            self.arriving = Some(Arriving {
+                version: chunk.version,
+                filters,
+                held: held.0,
+                held_len: held.1,
+            });
+        } else if chunk.first || chunk.version < expected {
+            return Applied::Stale;
+        } else if chunk.version > expected {
+            self.arriving = None;
+            return Applied::Gap;
+        }
+        let Some(arriving) = &mut self.arriving else {
+            return Applied::Stale;
+        };
+        arriving
+            .filters
+            .extend(chunk.filters.iter().map(|filter| Arc::from(&**filter)));
+        if arriving.filters.len() > ROUTES_OF_NODE_MAX {
+            return self.refuse(RefusedSlice::TooManyRoutes);
+        }
+        if chunk.last {
+            self.replace(changes)
+        } else {
+            Applied::Applied
+        }
+    }
+
+    /// The gathered snapshot becomes the slice, and the held deltas continue it.
+    fn replace(&mut self, changes: &mut Vec<SliceChange>) -> Applied {
+        let Some(Arriving {
+            version,
+            filters,
+            held,
+            ..
+        }) = self.arriving.take()
+        else {
+            return Applied::Gap;
+        };
+        let old = std::mem::replace(&mut self.filters, filters);
+        let gone = old.iter().filter(|filter| !self.filters.contains(*filter));
+        changes.extend(gone.cloned().map(SliceChange::Removed));
+        let new = self.filters.iter().filter(|filter| !old.contains(*filter));
+        changes.extend(new.cloned().map(SliceChange::Added));
+        self.hash = self
+            .filters
+            .iter()
+            .fold(0, |sum, filter| sum.wrapping_add(filter_hash(filter)));
+        self.version = version;
+        for delta in held {
+            match self.advance(&delta, changes) {
+                Applied::Applied | Applied::Stale => {}
+                missing => return missing,
+            }
+        }
+        Applied::Applied
+    }
+
+    /// Applies the part of a whole and valid delta that lies behind the slice's version.
+    fn advance(&mut self, delta: &RouteDelta, changes: &mut Vec<SliceChange>) -> Applied {
+        if delta.from > self.version {
+            return Applied::Gap;
+        }
+        if delta.to <= self.version {
+            return Applied::Stale;
+        }
+        let known = usize::try_from(self.version.0 - delta.from.0).unwrap_or(usize::MAX);
+        let news = delta.changes.get(known..).unwrap_or_default();
+        if self.filters.len() + news.len() > ROUTES_OF_NODE_MAX {
+            return self.refuse(RefusedSlice::TooManyRoutes);
+        }
+        for change in news {
+            match change {
+                RouteChange::Add(filter) => self.add(filter, changes),
+                RouteChange::Remove(filter) => self.remove(filter, changes),
+            }
+        }
+        self.version = delta.to;
+        Applied::Applied
+    }
+
+    fn add(&mut self, filter: &str, changes: &mut Vec<SliceChange>) {
+        if !self.filters.contains(filter) {
+            let filter: Arc<str> = filter.into();
+            self.hash = self.hash.wrapping_add(filter_hash(&filter));
+            self.filters.insert(filter.clone());
+            changes.push(SliceChange::Added(filter));
+        }
+    }
+
+    fn remove(&mut self, filter: &str, changes: &mut Vec<SliceChange>) {
+        if let Some(filter) = self.filters.take(filter) {
+            self.hash = self.hash.wrapping_sub(filter_hash(&filter));
+            changes.push(SliceChange::Removed(filter));
+        }
+    }
+
+    fn refuse(&mut self, why: RefusedSlice) -> Applied {
+        self.arriving = None;
+        Applied::Refused(why)
+    }
+}
+
+/// Whether a text from another node is a topic filter (MQTT 4.7.1) that the trie can bear.
+fn is_filter(filter: &str) -> bool {
+    let mut levels = filter.split('/').peekable();
+    let mut count = 0;
+    while let Some(level) = levels.next() {
+        count += 1;
+        let wildcard = level == "+" || (level == "#" && levels.peek().is_none());
+        if !wildcard && level.contains(['+', '#', '\0']) {
+            return false;
+        }
+    }
+    !filter.is_empty() && filter.len() <= usize::from(u16::MAX) && count <= TOPIC_LEVELS_MAX
+}

@@ -1,0 +1,414 @@
+//! The global route table: topic filter → what is here, and which other nodes have subscribers.
+//!
+//! Everything about routes that must outlive the router is in this one value, so that one lock guards it
+//! and a crash of its writer loses nothing: the table, the own slice with the changes that no peer was
+//! told of, and the replicas of all other nodes with their versions.
+//!
+//! | what | costs |
+//! |---|---|
+//! | [`match_topic`](RouteTable::match_topic) | one hash of the topic, one per level, one probe per visited trie node |
+//! | a route | about 200 bytes and its text, another 40 per node that has it |
+//! | [`node_down`](RouteTable::node_down) | proportional to that node's routes, not to the table |
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ahash::RandomState;
+use bytestring::ByteString;
+use smallvec::SmallVec;
+
+use super::delta::{Applied, RefusedSlice, RouteDelta, RouteVersion, SliceSnapshot, SnapshotChunk};
+use super::node_set::{NodeIndex, NodeSet};
+use super::own_slice::OwnSlice;
+use super::replica::{Replica, SliceChange};
+use super::trie::{Slot, Trie};
+use crate::limits::NODES_MAX;
+use crate::node_name::{NodeId, NodeName};
+
+#[cfg(test)]
+mod tests;
+
+/// Where a message goes. Kept and filled again by its owner, so that matching does not allocate.
+#[derive(Debug, Clone)]
+pub struct Match<L> {
+    /// The local end of every matching filter.
+    pub locals: SmallVec<[L; 4]>,
+    /// Every node with at least one matching filter.
+    pub nodes: NodeSet,
+}
+
+impl<L> Default for Match<L> {
+    fn default() -> Self {
+        Self {
+            locals: SmallVec::new(),
+            nodes: NodeSet::new(),
+        }
+    }
+}
+
+impl<L> Match<L> {
+    /// Forgets what was found, keeps the room.
+    pub fn clear(&mut self) {
+        self.locals.clear();
+        self.nodes.clear();
+    }
+
+    /// Whether nobody has a matching filter.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.locals.is_empty() && self.nodes.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct Route<L> {
+    local: Option<L>,
+    nodes: NodeSet,
+}
+
+#[derive(Debug)]
+struct Remote {
+    id: NodeId,
+    replica: Replica,
+    /// Where its routes lie in the trie, so that they are found without their text.
+    slots: HashSet<Slot, RandomState>,
+}
+
+/// Topic filter → local end `L` and remote nodes. `L` is what the broker finds its subscribers by.
+#[derive(Debug)]
+pub struct RouteTable<L> {
+    trie: Trie<Route<L>>,
+    remotes: Vec<Option<Remote>>,
+    own: OwnSlice,
+    version: u64,
+}
+
+impl<L> Default for RouteTable<L> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<L> RouteTable<L> {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            trie: Trie::new(),
+            remotes: Vec::new(),
+            own: OwnSlice::default(),
+            version: 0,
+        }
+    }
+
+    /// Grows with every change that a [`match_topic`](Self::match_topic) could see: a match is good, and
+    /// a [`NodeIndex`] names the same node, as long as this stands.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// How many filters have a route.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.trie.len()
+    }
+
+    /// Whether there is no route.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.trie.is_empty()
+    }
+
+    /// Finds all that match `topic` (a topic name, no filter) and puts it into `found`, cleared before.
+    pub fn match_topic(&self, topic: &str, found: &mut Match<L>)
+    where
+        L: Clone,
+    {
+        found.clear();
+        self.trie.matches(topic, &mut |route| {
+            found.locals.extend(route.local.clone());
+            found.nodes.unite(&route.nodes);
+        });
+    }
+
+    /// Calls `found` with the local end of every matching filter: for messages of other nodes.
+    pub fn match_local(&self, topic: &str, found: &mut impl FnMut(&L)) {
+        self.trie.matches(topic, &mut |route| {
+            if let Some(local) = &route.local {
+                found(local);
+            }
+        });
+    }
+
+    /// All routes in no promised order: filter, local end, nodes.
+    pub fn routes(&self) -> impl Iterator<Item = (&str, Option<&L>, &NodeSet)> {
+        self.trie
+            .iter()
+            .map(|(filter, route)| (filter, route.local.as_ref(), &route.nodes))
+    }
+
+    /// All routes as an operator reads them: sorted by filter, each with its sorted nodes; `own` stands
+    /// for this node.
+    #[must_use]
+    pub fn listing(&self, own: &NodeName) -> Vec<(ByteString, Vec<NodeName>)> {
+        let names = |(filter, local, nodes): (&str, Option<&L>, &NodeSet)| {
+            let mut names: Vec<_> = local.map(|_| own.clone()).into_iter().collect();
+            names.extend(
+                nodes
+                    .iter()
+                    .filter_map(|node| Some(self.node(node)?.name.clone())),
+            );
+            names.sort();
+            (ByteString::from(filter), names)
+        };
+        let mut listing: Vec<_> = self.routes().map(names).collect();
+        listing.sort_by(|one, other| one.0.cmp(&other.0));
+        listing
+    }
+}
+
+/// The own slice.
+impl<L> RouteTable<L> {
+    /// The local end of exactly this filter.
+    #[must_use]
+    pub fn local(&self, filter: &str) -> Option<&L> {
+        self.trie.get(filter)?.local.as_ref()
+    }
+
+    /// Sets the local end of a filter and returns the old one. A filter without one before is a new
+    /// route of this node: the next [`take_delta`](Self::take_delta) tells it.
+    pub fn set_local(&mut self, filter: &str, local: L) -> Option<L> {
+        self.version += 1;
+        let slot = self.slot(filter.as_ref(), || filter.into());
+        let old = self.trie.at_mut(slot).local.replace(local);
+        if old.is_none() {
+            self.own.added(filter);
+        }
+        old
+    }
+
+    /// Withdraws this node's route; its local end, if there was one.
+    pub fn remove_local(&mut self, filter: &str) -> Option<L> {
+        let slot = self.trie.slot(filter)?;
+        let route = self.trie.at_mut(slot);
+        let old = route.local.take()?;
+        if route.nodes.is_empty() {
+            self.trie.remove_at(slot);
+        }
+        self.own.removed(filter);
+        self.version += 1;
+        Some(old)
+    }
+
+    /// The own changes since the last call, for every peer. The router calls it after each change, also
+    /// without any peer: what waits is bounded, and whoever missed it sees a gap.
+    pub fn take_delta(&mut self) -> Option<RouteDelta> {
+        self.own.take_delta()
+    }
+
+    /// The own slice as it is, changes that were not taken included: for a peer that is new or has a gap.
+    #[must_use]
+    pub fn own_snapshot(&self) -> SliceSnapshot {
+        let own = self.trie.iter().filter(|(_, route)| route.local.is_some());
+        let filters = own.map(|(filter, _)| ByteString::from(filter)).collect();
+        SliceSnapshot {
+            version: self.own.version,
+            filters,
+        }
+    }
+
+    /// The version of the own slice.
+    #[must_use]
+    pub fn own_version(&self) -> RouteVersion {
+        self.own.version
+    }
+
+    /// The hash of the own slice; see [`Replica::hash`].
+    #[must_use]
+    pub fn own_hash(&self) -> u64 {
+        self.own.hash
+    }
+
+    /// How many filters have subscribers here.
+    #[must_use]
+    pub fn own_len(&self) -> usize {
+        self.own.len
+    }
+}
+
+/// The slices of the other nodes.
+impl<L> RouteTable<L> {
+    /// A link to this node is up: from now on its deltas and chunks are taken. The slice of an earlier
+    /// incarnation vanishes; the same incarnation goes on where it was.
+    ///
+    /// # Errors
+    /// [`RefusedSlice::OldIncarnation`], [`RefusedSlice::TooManyNodes`]. The table is unchanged.
+    pub fn node_up(&mut self, node: &NodeId) -> Result<NodeIndex, RefusedSlice> {
+        if let Some(index) = self.index_of(&node.name) {
+            let mut changes = Vec::new();
+            let remote = self.remote_mut(index).expect("its index was just found");
+            if !remote.replica.renew(node.incarnation, &mut changes) {
+                return Err(RefusedSlice::OldIncarnation);
+            }
+            if remote.id != *node {
+                remote.id = node.clone();
+                self.version += 1;
+            }
+            self.change(index, changes);
+            return Ok(index);
+        }
+        let free = self
+            .remotes
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.remotes.len());
+        let index = u16::try_from(free)
+            .ok()
+            .filter(|_| free < NODES_MAX)
+            .ok_or(RefusedSlice::TooManyNodes)?;
+        let replica = Replica::new(node.incarnation);
+        let remote = Some(Remote {
+            id: node.clone(),
+            replica,
+            slots: HashSet::default(),
+        });
+        if free == self.remotes.len() {
+            self.remotes.push(remote);
+        } else {
+            self.remotes[free] = remote;
+        }
+        self.version += 1;
+        Ok(NodeIndex(index))
+    }
+
+    /// This life of a node is over: all its routes vanish in one step. How many there were; none if the
+    /// node is unknown or lives in another incarnation.
+    pub fn node_down(&mut self, node: &NodeId) -> usize {
+        let Some(index) = self.index_of(&node.name) else {
+            return 0;
+        };
+        let place = &mut self.remotes[usize::from(index.0)];
+        let Some(remote) = place.take_if(|remote| remote.id == *node) else {
+            return 0;
+        };
+        for slot in &remote.slots {
+            let route = self.trie.at_mut(*slot);
+            route.nodes.remove(index);
+            if route.local.is_none() && route.nodes.is_empty() {
+                self.trie.remove_at(*slot);
+            }
+        }
+        self.version += 1;
+        remote.slots.len()
+    }
+
+    /// Takes a delta of a node in. [`Applied::Stale`] if this life of the node is not up.
+    pub fn apply_delta(&mut self, node: &NodeId, delta: &RouteDelta) -> Applied {
+        self.update(node, |replica, changes| replica.apply_delta(delta, changes))
+    }
+
+    /// Takes a chunk of a node's snapshot in. [`Applied::Stale`] if this life of the node is not up.
+    pub fn apply_snapshot(&mut self, node: &NodeId, chunk: &SnapshotChunk) -> Applied {
+        self.update(node, |replica, changes| replica.apply_snapshot(chunk, changes))
+    }
+
+    /// The node of an index, while the table's version stands.
+    #[must_use]
+    pub fn node(&self, index: NodeIndex) -> Option<&NodeId> {
+        self.remotes
+            .get(usize::from(index.0))?
+            .as_ref()
+            .map(|remote| &remote.id)
+    }
+
+    /// The index of a node that is up in this incarnation.
+    #[must_use]
+    pub fn node_index(&self, node: &NodeId) -> Option<NodeIndex> {
+        self.index_of(&node.name)
+            .filter(|index| self.node(*index) == Some(node))
+    }
+
+    /// Every node that is up, with its slice.
+    pub fn replicas(&self) -> impl Iterator<Item = (&NodeId, &Replica)> {
+        self.remotes
+            .iter()
+            .flatten()
+            .map(|remote| (&remote.id, &remote.replica))
+    }
+
+    fn index_of(&self, name: &NodeName) -> Option<NodeIndex> {
+        let named = |remote: &Option<Remote>| remote.as_ref().is_some_and(|remote| remote.id.name == *name);
+        self.remotes
+            .iter()
+            .position(named)
+            .map(|index| NodeIndex(index as u16))
+    }
+
+    fn remote_mut(&mut self, index: NodeIndex) -> Option<&mut Remote> {
+        self.remotes.get_mut(usize::from(index.0))?.as_mut()
+    }
+
+    fn update(
+        &mut self,
+        node: &NodeId,
+        apply: impl FnOnce(&mut Replica, &mut Vec<SliceChange>) -> Applied,
+    ) -> Applied {
+        let Some(index) = self.node_index(node) else {
+            return Applied::Stale;
+        };
+        let Some(remote) = self.remote_mut(index) else {
+            return Applied::Stale;
+        };
+        let mut changes = Vec::new();
+        let applied = apply(&mut remote.replica, &mut changes);
+        self.change(index, changes);
+        applied
+    }
+
+    fn change(&mut self, index: NodeIndex, changes: Vec<SliceChange>) {
+        if changes.is_empty() {
+            return;
+        }
+        self.version += 1;
+        for change in changes {
+            match change {
+                SliceChange::Added(filter) => {
+                    let slot = self.slot(&filter, || filter.clone());
+                    self.trie.at_mut(slot).nodes.insert(index);
+                    if let Some(remote) = self.remote_mut(index) {
+                        remote.slots.insert(slot);
+                    }
+                }
+                SliceChange::Removed(filter) => self.withdraw(index, &filter),
+            }
+        }
+    }
+
+    fn withdraw(&mut self, index: NodeIndex, filter: &str) {
+        let Some(slot) = self.trie.slot(filter) else {
+            return;
+        };
+        let route = self.trie.at_mut(slot);
+        route.nodes.remove(index);
+        if route.local.is_none() && route.nodes.is_empty() {
+            self.trie.remove_at(slot);
+        }
+        if let Some(remote) = self.remote_mut(index) {
+            remote.slots.remove(&slot);
+        }
+    }
+
+    fn slot(&mut self, filter: &str, text: impl FnOnce() -> Arc<str>) -> Slot {
+        match self.trie.slot(filter) {
+            Some(slot) => slot,
+            None => self.trie.put(
+                text(),
+                Route {
+                    local: None,
+                    nodes: NodeSet::new(),
+                },
+            ),
+        }
+    }
+}
