@@ -45,13 +45,19 @@ pub enum Event {
         /// Per filter, in order.
         reasons: Vec<ReasonCode>,
     },
-    /// The transport ended without a DISCONNECT: closed by the client, reset, or a write failed.
+    /// The transport ended without a DISCONNECT: closed by the client, reset, or a write failed. Never
+    /// fed for a transport that [`Effect::CloseTransport`] or a later [`Event::Attach`] has replaced.
     TransportLost,
-    /// Another connection with this client id is about to be attached here, or the session is to be
-    /// discarded because that connection asked for a clean start.
+    /// Another connection with this client id is about to be attached here. Fed while the old transport
+    /// still stands, so that its client reads 0x8E; [`Event::Attach`] follows, also for a clean start
+    /// (the session then forgets its past, it does not end).
     TakenOver,
-    /// An operator or the broker ends the connection (drain, kick).
+    /// An operator or the broker ends the connection (drain, kick). The session lives on if it is
+    /// persistent. Without a connection it is ignored.
     Kick(ReasonCode),
+    /// The session is to end whatever its expiry: an operator deletes it, or its client now has a
+    /// session elsewhere. A connection that it has is told 0x8E.
+    Discard,
     /// The instant of an earlier [`Effect::WakeAt`] has come. One from the past is harmless.
     Wake,
     /// The transport has room again after [`Event::Deliver`]s were held back; queued messages may flow.
@@ -117,7 +123,9 @@ pub enum PublishOutcome {
     Taken,
     /// Nobody subscribes to it (5.0 says 0x10).
     NoSubscribers,
-    /// Not taken, with the reason for the client; 3.x gets no acknowledgement.
+    /// Not taken, with the reason for the client. A 3.x client cannot be told: a refusal for good
+    /// (not authorised, invalid name or payload, …) is acknowledged as if it were taken; for any other
+    /// the connection is closed, so that the client sends it again `[MQTT-3.3.5-2]`.
     Refused(ReasonCode),
 }
 
@@ -151,6 +159,10 @@ pub enum Effect {
         /// Filters that the session has.
         filters: Vec<ByteString>,
     },
+    /// A clean start in place: remove every subscription of the session, unanswered, and throw away
+    /// what was to be delivered to it. [`Event::Subscribed`] for an older [`Effect::Subscribe`] may
+    /// still come. The session goes on, empty.
+    ForgetSubscriptions,
     /// Flush what was sent, then close the transport. The session lives on if it is persistent.
     CloseTransport,
     /// The will is due: publish it now or after its delay (seconds; 0 is now).
@@ -228,6 +240,8 @@ pub enum Counted {
     DroppedExpired,
     /// Message dropped: larger than the client's Maximum Packet Size.
     DroppedTooLarge,
+    /// QoS 1 or 2 message dropped: it was queued when the session ended or was cleaned.
+    DroppedSessionEnded,
     /// An acknowledgement for a packet identifier that is not in flight.
     UnknownAck,
 }

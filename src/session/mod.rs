@@ -1,3 +1,270 @@
 //! Floor 2: the session of one client as a value.
+//!
+//! A session outlives its transports. It is fed [`Event`]s by the actor around it and answers with
+//! [`Effect`]s, which the actor carries out in order; it has no clock, no socket and no runtime.
+//! Protocol errors are not `Err`: they are answered by effects, as the standard wants them answered.
+//!
+//! # State × event
+//!
+//! | | New | Attached | Away | Ended |
+//! |---|---|---|---|---|
+//! | `Attach` | CONNACK, present 0 → Attached | as `TakenOver`, then as in Away | resume (present 1, in-flight re-sent) or forget (present 0) → Attached | – |
+//! | `Packet` | – | by packet, below | – | – |
+//! | `Malformed` | – | close with its reason | – | – |
+//! | `Deliver` | as Away | sent, or queued behind the window | QoS 0 counted, others queued | – |
+//! | `Published` | – | acknowledged, in order of arrival | QoS 2 remembered | – |
+//! | `Subscribed`, `Unsubscribed` | – | SUBACK, UNSUBACK | noted | – |
+//! | `TransportLost` | – | will; → Away, or End | – | – |
+//! | `TakenOver` | – | DISCONNECT 0x8E, close, will → Away | – | – |
+//! | `Kick` | – | DISCONNECT, close, will; → Away, or End | – | – |
+//! | `Discard` | End | DISCONNECT 0x8E, close, will, End | will that is delayed, End | – |
+//! | `Wake` | – | keep-alive over: close 0x8D; else re-armed | expired: End; else re-armed | – |
+//! | `Writable` | – | queue flows | – | – |
+//!
+//! | packet (Attached) | answer |
+//! |---|---|
+//! | PUBLISH QoS 0 | `Publish` |
+//! | PUBLISH QoS 1 | `Publish`; PUBACK when `Published` |
+//! | PUBLISH QoS 2 | `Publish`, once per exchange; PUBREC when `Published` |
+//! | PUBREL | PUBCOMP; unknown id: PUBCOMP 0x92; before its PUBREC: protocol error |
+//! | PUBACK | slot freed, queue flows; unknown id: counted; of a QoS 2 message: protocol error |
+//! | PUBREC | PUBREL; error reason: slot freed; unknown id: PUBREL 0x92; of a QoS 1 message: protocol error |
+//! | PUBCOMP | slot freed, queue flows; unknown id: counted; before its PUBREC: protocol error |
+//! | SUBSCRIBE, UNSUBSCRIBE | `Subscribe`, `Unsubscribe` for what the session accepts; SUBACK, UNSUBACK when answered |
+//! | PINGREQ | PINGRESP |
+//! | DISCONNECT | close; will only in 5.0 with a reason other than 0x00; → Away, or End |
+//! | CONNECT, AUTH, server's packets | protocol error (AUTH: no authentication method was agreed on `[MQTT-4.12.0-6]`) |
+//!
+//! *Close* and *protocol error* are: in 5.0 a DISCONNECT with the reason, then `CloseTransport`; in 3.x
+//! `CloseTransport` alone; then the will, then Away or End.
 
+use std::time::Instant;
+
+use bytestring::ByteString;
+
+use crate::mqtt::packet::{Packet, ProtocolVersion};
+use crate::mqtt::reason::ReasonCode;
+
+mod connect;
+mod ending;
 pub mod event;
+mod inbound;
+mod inflight;
+mod keepalive;
+mod outbound;
+mod queue;
+mod subscriptions;
+
+#[cfg(test)]
+mod tests;
+
+use connect::Link;
+use ending::Away;
+use event::{ClientLimits, Effect, Event};
+use inbound::Inbound;
+use inflight::Inflight;
+use queue::Queue;
+pub use subscriptions::Subscription;
+use subscriptions::{Request, Subscriptions};
+
+/// SUBSCRIBE and UNSUBSCRIBE packets that wait for the router before the session wants no more input.
+const REQUESTS_MAX: usize = 64;
+
+/// The session of one client.
+///
+/// Small when idle: what few sessions need is boxed and made on first use.
+#[derive(Debug)]
+pub struct Session {
+    /// Its name; never changes.
+    client_id: ByteString,
+    /// Whether a transport is attached, and what lives only as long as that.
+    state: State,
+    /// Protocol of the latest connection.
+    version: ProtocolVersion,
+    /// Seconds that the session outlives its transport; 0 not at all, `u32::MAX` for ever.
+    expiry_interval_s: u32,
+    /// From the latest `Attach`.
+    limits: ClientLimits,
+    /// What the client has subscribed to.
+    subscriptions: Subscriptions,
+    /// SUBSCRIBEs and UNSUBSCRIBEs that the router has not answered.
+    requests: Vec<Request>,
+    /// QoS 1 and 2 messages from the client; made by the first one.
+    inbound: Option<Box<Inbound>>,
+    /// QoS 1 and 2 messages on their way to the client.
+    inflight: Inflight,
+    /// QoS 1 and 2 messages that wait for the client or for a slot in flight.
+    queue: Queue,
+}
+
+/// Where a session is in its life.
+#[derive(Debug)]
+enum State {
+    /// Never attached.
+    New,
+    /// A transport is attached.
+    Attached(Link),
+    /// The transport is gone, the session waits for the next.
+    Away(Away),
+    /// Over; nothing happens any more.
+    Ended,
+}
+
+impl Session {
+    /// A session that was never attached. Until its first [`Event::Attach`] it has the default limits.
+    #[must_use]
+    pub fn new(client_id: ByteString) -> Self {
+        Self {
+            // A copy of its own: the CONNECT's frame is not kept alive by a name.
+            client_id: connect::detached(&client_id),
+            state: State::New,
+            version: ProtocolVersion::V3_1_1,
+            expiry_interval_s: 0,
+            limits: connect::default_limits(),
+            subscriptions: Subscriptions::default(),
+            requests: Vec::new(),
+            inbound: None,
+            inflight: Inflight::default(),
+            queue: Queue::default(),
+        }
+    }
+
+    /// Takes one event and appends what it causes to `out`, in order.
+    ///
+    /// `now` is taken once per wake-up of the actor; it may stand still between events, and an event
+    /// that comes in a state that has no use for it (a packet decoded after the close) is ignored.
+    pub fn handle(&mut self, event: Event, now: Instant, out: &mut Vec<Effect>) {
+        match event {
+            Event::Packet(packet) => self.on_packet(packet, now, out),
+            Event::Deliver(delivery) => self.on_deliver(delivery, now, out),
+            Event::Published { token, outcome } => self.on_published(token, outcome, now, out),
+            Event::Subscribed { packet_id, reasons } => self.on_subscribed(packet_id, &reasons, out),
+            Event::Unsubscribed { packet_id, reasons } => self.on_unsubscribed(packet_id, &reasons, out),
+            Event::Attach(attach) => self.on_attach(*attach, now, out),
+            Event::Malformed(reason) | Event::Kick(reason) => self.close(reason, now, out),
+            Event::TransportLost => self.on_transport_lost(now, out),
+            Event::TakenOver => self.on_taken_over(now, out),
+            Event::Discard => self.on_discard(now, out),
+            Event::Wake => self.on_wake(now, out),
+            Event::Writable => self.pump(now, out),
+        }
+    }
+
+    fn on_packet(&mut self, packet: Packet, now: Instant, out: &mut Vec<Effect>) {
+        let State::Attached(link) = &mut self.state else {
+            return;
+        };
+        link.last_activity = now;
+        let answered = match packet {
+            Packet::Publish(publish) => self.on_publish(publish, now, out),
+            Packet::PubAck(ack) => self.on_puback(&ack, now, out),
+            Packet::PubRec(ack) => self.on_pubrec(&ack, now, out),
+            Packet::PubRel(ack) => self.on_pubrel(&ack, out),
+            Packet::PubComp(ack) => self.on_pubcomp(&ack, now, out),
+            Packet::Subscribe(subscribe) => self.on_subscribe(subscribe, out),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(unsubscribe, out),
+            Packet::PingReq => {
+                out.push(Effect::Send(Packet::PingResp));
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => self.on_disconnect(&disconnect, now, out),
+            // A second CONNECT [MQTT-3.1.0-2]; what only a server sends; AUTH without a method.
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp
+            | Packet::Auth(_) => Err(ReasonCode::ProtocolError),
+        };
+        if let Err(reason) = answered {
+            self.close(reason, now, out);
+        }
+    }
+
+    /// Its client identifier.
+    #[must_use]
+    pub fn client_id(&self) -> &ByteString {
+        &self.client_id
+    }
+
+    /// Protocol of the connection, or of the last one.
+    #[must_use]
+    pub fn version(&self) -> ProtocolVersion {
+        self.version
+    }
+
+    /// Whether a transport is attached.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        matches!(self.state, State::Attached(_))
+    }
+
+    /// Whether [`Effect::End`] was given: the value is of no more use.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Whether the session outlives its transport.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.expiry_interval_s > 0
+    }
+
+    /// When a session without a transport ends; `None` while attached, and if it never expires.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::Away(away) => away.expires_at,
+            _ => None,
+        }
+    }
+
+    /// Whether the transport may be read further. False while too much of what was read waits for the
+    /// broker: the actor then stops decoding until an event of the broker has been handled.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        // A 5.0 client that sends too much breaks its Receive Maximum and is told so; 3.x has no such
+        // limit, so it is slowed down.
+        let room = self.version.is_v5()
+            || self.inbound.as_ref().is_none_or(|inbound| {
+                inbound.waiting_len() < usize::from(self.limits.receive_maximum.max(1))
+            });
+        room && self.requests.len() < REQUESTS_MAX
+    }
+
+    /// Its subscriptions in no particular order.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (&ByteString, &Subscription)> {
+        self.subscriptions.iter()
+    }
+
+    /// How many subscriptions it has.
+    #[must_use]
+    pub fn subscriptions_len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// Messages that wait for the client or for a slot in flight.
+    #[must_use]
+    pub fn queue_len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes of those messages (see [`crate::mqtt::message::Message::weight`]).
+    #[must_use]
+    pub fn queue_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
+    /// Messages sent to the client and not yet fully acknowledged.
+    #[must_use]
+    pub fn inflight_len(&self) -> usize {
+        self.inflight.len()
+    }
+
+    /// Messages from the client that wait for the broker's answer.
+    #[must_use]
+    pub fn unanswered_len(&self) -> usize {
+        self.inbound.as_ref().map_or(0, |inbound| inbound.waiting_len())
+    }
+}

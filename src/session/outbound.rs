@@ -1,0 +1,276 @@
+//! Messages to the client: what is sent when, and what its acknowledgements do.
+//!
+//! QoS 0 is sent at once or dropped and counted. QoS 1 and 2 are sent while the window (the smaller of
+//! the client's Receive Maximum and the broker's own) has room, else queued; they may be overtaken by
+//! QoS 0, never by one another `[MQTT-4.6.0-6]`.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::connect::Link;
+use super::event::{Counted, Delivery, Effect, Transmit};
+use super::inflight::Awaits;
+use super::queue::{self, Outgoing};
+use super::{Session, State};
+use crate::mqtt::message::Message;
+use crate::mqtt::packet::{Ack, Packet, PacketId, QoS};
+use crate::mqtt::reason::ReasonCode;
+
+/// No PUBLISH is longer than its message's weight and this: fixed header 5, topic length 2, packet
+/// identifier 2, property length 4, expiry 5, subscription identifier 5.
+const OVERHEAD_MAX: usize = 23;
+
+impl Session {
+    /// A topic has a message for this client.
+    pub(super) fn on_deliver(&mut self, delivery: Delivery, now: Instant, out: &mut Vec<Effect>) {
+        let Delivery {
+            message,
+            options,
+            subscription_identifier,
+            from_retained,
+        } = delivery;
+        // [MQTT-3.8.3-3]
+        if options.no_local && message.publisher == self.client_id {
+            return;
+        }
+        let outgoing = Outgoing {
+            qos: message.qos.min(options.qos),
+            // [MQTT-3.3.1-8], [MQTT-3.3.1-9], [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+            retain: from_retained || (options.retain_as_published && message.retain),
+            subscription_identifier: subscription_identifier.and_then(NonZeroU32::new),
+            message,
+        };
+        if outgoing.qos != QoS::AtMostOnce {
+            return self.enqueue(outgoing, now, out);
+        }
+        match &self.state {
+            State::Attached(link) => match refusal(link, self.version.is_v5(), &outgoing, now) {
+                Some(counted) => out.push(Effect::Count(counted)),
+                None => out.push(transmit(outgoing, None, false, self.version.is_v5(), now)),
+            },
+            State::New | State::Away(_) => out.push(Effect::Count(Counted::DroppedQoS0Offline)),
+            State::Ended => {}
+        }
+    }
+
+    /// Sends a QoS 1 or 2 message, or has it wait.
+    fn enqueue(&mut self, outgoing: Outgoing, now: Instant, out: &mut Vec<Effect>) {
+        if matches!(self.state, State::Ended) {
+            return;
+        }
+        if let State::Attached(link) = &self.state
+            && self.queue.is_empty()
+            && !self.inflight.has_held()
+            && self.inflight.len() < usize::from(link.window)
+        {
+            return self.start(outgoing, now, out);
+        }
+        let (len_max, bytes_max) = (self.limits.queue_len_max, self.limits.queue_bytes_max);
+        if !self.queue.has_room(outgoing.message.weight(), len_max, bytes_max) {
+            self.drop_expired(now, out);
+        }
+        if self.queue.push(outgoing, len_max, bytes_max).is_err() {
+            out.push(Effect::Count(Counted::DroppedQueueFull));
+        }
+    }
+
+    /// Begins the exchange of one message; there is room for it.
+    fn start(&mut self, outgoing: Outgoing, now: Instant, out: &mut Vec<Effect>) {
+        let State::Attached(link) = &self.state else {
+            return;
+        };
+        let is_v5 = self.version.is_v5();
+        if let Some(counted) = refusal(link, is_v5, &outgoing, now) {
+            return out.push(Effect::Count(counted));
+        }
+        let packet_id = self.inflight.push(outgoing.clone());
+        out.push(transmit(outgoing, Some(packet_id), false, is_v5, now));
+    }
+
+    /// Fills the window: first what an earlier connection left in flight, then the queue.
+    pub(super) fn pump(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let State::Attached(link) = &self.state else {
+            return;
+        };
+        let window = usize::from(link.window);
+        if self.inflight.has_held() {
+            let is_v5 = self.version.is_v5();
+            self.inflight.resend(window, |packet_id, outgoing| {
+                // Its delivery has begun, so it no longer expires; but it may be too large for this
+                // connection, and is then treated as if it had been delivered [MQTT-3.1.2-25].
+                let fits = fits(link, is_v5, outgoing);
+                out.push(if fits {
+                    transmit(outgoing.clone(), Some(packet_id), true, is_v5, now)
+                } else {
+                    Effect::Count(Counted::DroppedTooLarge)
+                });
+                fits
+            });
+        }
+        while !self.inflight.has_held() && self.inflight.len() < window {
+            let Some(outgoing) = self.queue.pop() else { break };
+            self.start(outgoing, now, out);
+        }
+    }
+
+    /// The session is resumed `[MQTT-4.4.0-1]`: PUBRELs first, then what is unacknowledged, in order.
+    pub(super) fn resend(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        self.inflight.hold_all();
+        out.extend(
+            self.inflight
+                .released()
+                .map(|id| Effect::Send(Packet::PubRel(Ack::success(id)))),
+        );
+        self.drop_expired(now, out);
+    }
+
+    fn drop_expired(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        out.extend((0..self.queue.remove_expired(now)).map(|_| Effect::Count(Counted::DroppedExpired)));
+    }
+
+    /// PUBACK: a QoS 1 message is the client's, or refused by it; both end the exchange.
+    pub(super) fn on_puback(
+        &mut self,
+        ack: &Ack,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), ReasonCode> {
+        match self.inflight.awaits(ack.packet_id) {
+            Some(Awaits::PubAck) => {
+                self.inflight.remove(ack.packet_id);
+                self.pump(now, out);
+            }
+            Some(Awaits::PubRec | Awaits::PubComp) => return Err(ReasonCode::ProtocolError),
+            None => out.push(Effect::Count(Counted::UnknownAck)),
+        }
+        Ok(())
+    }
+
+    /// PUBREC: a QoS 2 message is the client's, or refused by it. One that was answered before, or whose
+    /// message is unknown, is answered too, or the client would wait for ever.
+    pub(super) fn on_pubrec(
+        &mut self,
+        ack: &Ack,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), ReasonCode> {
+        let packet_id = ack.packet_id;
+        let awaits = self.inflight.awaits(packet_id);
+        match awaits {
+            Some(Awaits::PubAck) => return Err(ReasonCode::ProtocolError),
+            Some(Awaits::PubRec | Awaits::PubComp) if ack.reason.is_error() => {
+                self.inflight.remove(packet_id);
+                self.pump(now, out);
+                return Ok(());
+            }
+            Some(Awaits::PubRec) => self.inflight.release(packet_id),
+            Some(Awaits::PubComp) => {}
+            None => out.push(Effect::Count(Counted::UnknownAck)),
+        }
+        if !ack.reason.is_error() {
+            let known = awaits.is_some() || !self.version.is_v5();
+            let reason = if known {
+                ReasonCode::Success
+            } else {
+                ReasonCode::PacketIdentifierNotFound
+            };
+            out.push(Effect::Send(Packet::PubRel(Ack::with_reason(packet_id, reason))));
+        }
+        Ok(())
+    }
+
+    /// PUBCOMP: the exchange of a QoS 2 message is over, also when the client no longer knows it.
+    pub(super) fn on_pubcomp(
+        &mut self,
+        ack: &Ack,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), ReasonCode> {
+        match self.inflight.awaits(ack.packet_id) {
+            Some(Awaits::PubComp) => {
+                self.inflight.remove(ack.packet_id);
+                self.pump(now, out);
+            }
+            Some(Awaits::PubAck | Awaits::PubRec) => return Err(ReasonCode::ProtocolError),
+            None => out.push(Effect::Count(Counted::UnknownAck)),
+        }
+        Ok(())
+    }
+}
+
+/// Why a message is not to be sent on this connection, if it is not.
+fn refusal(link: &Link, is_v5: bool, outgoing: &Outgoing, now: Instant) -> Option<Counted> {
+    if queue::is_expired(&outgoing.message, now) {
+        return Some(Counted::DroppedExpired);
+    }
+    (!fits(link, is_v5, outgoing)).then_some(Counted::DroppedTooLarge)
+}
+
+/// Whether the PUBLISH is within the client's Maximum Packet Size `[MQTT-3.1.2-24]`.
+fn fits(link: &Link, is_v5: bool, outgoing: &Outgoing) -> bool {
+    let max = link.packet_size_max as usize;
+    outgoing.message.weight() + OVERHEAD_MAX <= max || packet_len(outgoing, is_v5) <= max
+}
+
+/// Bytes of the encoded PUBLISH, fixed header included.
+fn packet_len(outgoing: &Outgoing, is_v5: bool) -> usize {
+    let message: &Arc<Message> = &outgoing.message;
+    let packet_id = if outgoing.qos == QoS::AtMostOnce { 0 } else { 2 };
+    let properties = if is_v5 {
+        let identifier = outgoing
+            .subscription_identifier
+            .map_or(0, |identifier| 1 + varint_len(identifier.get() as usize));
+        let expiry = if message.expires_at.is_some() { 5 } else { 0 };
+        let properties = message.pass_through.len() + identifier + expiry;
+        varint_len(properties) + properties
+    } else {
+        0
+    };
+    let remaining = 2 + message.topic.len() + packet_id + properties + message.payload.len();
+    1 + varint_len(remaining) + remaining
+}
+
+/// Bytes of a Variable Byte Integer `[MQTT-1.5.5]`.
+fn varint_len(value: usize) -> usize {
+    match value {
+        0..=0x7F => 1,
+        0x80..=0x3FFF => 2,
+        0x4000..=0x1F_FFFF => 3,
+        _ => 4,
+    }
+}
+
+fn transmit(outgoing: Outgoing, packet_id: Option<PacketId>, dup: bool, is_v5: bool, now: Instant) -> Effect {
+    let Outgoing {
+        message,
+        subscription_identifier,
+        qos,
+        retain,
+    } = outgoing;
+    let (expiry_s, subscription_identifier) = if is_v5 {
+        (
+            remaining_s(&message, now),
+            subscription_identifier.map(NonZeroU32::get),
+        )
+    } else {
+        (None, None)
+    };
+    Effect::Transmit(Transmit {
+        message,
+        dup,
+        qos,
+        retain,
+        packet_id,
+        expiry_s,
+        subscription_identifier,
+    })
+}
+
+/// What is left of the Message Expiry Interval `[MQTT-3.3.2-6]`, in seconds begun: an unexpired message
+/// never says 0.
+fn remaining_s(message: &Message, now: Instant) -> Option<u32> {
+    let left = message.expires_at?.saturating_duration_since(now);
+    let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+}

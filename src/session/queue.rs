@@ -1,0 +1,123 @@
+//! Messages that wait for the client, or for a slot in flight; bounded by number and by bytes.
+//!
+//! At the limit the newest message is dropped, as mosquitto does: what was promised first is kept, and
+//! the order of the rest does not change. Expired messages make room first.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::mqtt::message::Message;
+use crate::mqtt::packet::QoS;
+
+/// Slots that an empty queue keeps; a burst's memory beyond it is given back.
+const IDLE_CAPACITY: usize = 32;
+
+/// A QoS 1 or 2 message for one client, as it is to be sent.
+#[derive(Debug, Clone)]
+pub(super) struct Outgoing {
+    /// Shared with the other receivers.
+    pub(super) message: Arc<Message>,
+    /// Subscription Identifier (5.0), never 0.
+    pub(super) subscription_identifier: Option<NonZeroU32>,
+    /// QoS towards the client.
+    pub(super) qos: QoS,
+    /// Retain flag towards the client.
+    pub(super) retain: bool,
+}
+
+impl Outgoing {
+    /// Whether its Message Expiry Interval is over.
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        is_expired(&self.message, now)
+    }
+}
+
+/// Whether the Message Expiry Interval of a message is over `[MQTT-3.3.2-5]`.
+pub(super) fn is_expired(message: &Message, now: Instant) -> bool {
+    message.expires_at.is_some_and(|at| at <= now)
+}
+
+/// A message was not taken: the queue is full.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// The queue of one session.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    messages: VecDeque<Outgoing>,
+    /// Sum of their weights.
+    bytes: usize,
+    /// Nothing in it expires before; saves looking through a full queue for what is not there.
+    expiry_first: Option<Instant>,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether one more message of `weight` fits.
+    pub(super) fn has_room(&self, weight: usize, len_max: usize, bytes_max: usize) -> bool {
+        self.messages.len() < len_max && self.bytes.saturating_add(weight) <= bytes_max
+    }
+
+    /// Appends a message, if there is room. The queue is unchanged otherwise.
+    pub(super) fn push(&mut self, outgoing: Outgoing, len_max: usize, bytes_max: usize) -> Result<(), Full> {
+        let weight = outgoing.message.weight();
+        if !self.has_room(weight, len_max, bytes_max) {
+            return Err(Full);
+        }
+        if let Some(at) = outgoing.message.expires_at {
+            self.expiry_first = Some(self.expiry_first.map_or(at, |first| first.min(at)));
+        }
+        self.bytes += weight;
+        self.messages.push_back(outgoing);
+        Ok(())
+    }
+
+    /// Takes the oldest message.
+    pub(super) fn pop(&mut self) -> Option<Outgoing> {
+        let outgoing = self.messages.pop_front()?;
+        self.bytes -= outgoing.message.weight();
+        if self.messages.is_empty() {
+            self.expiry_first = None;
+            self.messages.shrink_to(IDLE_CAPACITY);
+        }
+        Some(outgoing)
+    }
+
+    /// Removes what has expired and says how many that were.
+    pub(super) fn remove_expired(&mut self, now: Instant) -> usize {
+        if self.expiry_first.is_none_or(|first| first > now) {
+            return 0;
+        }
+        let before = self.messages.len();
+        self.messages.retain(|outgoing| !outgoing.is_expired(now));
+        self.bytes = self
+            .messages
+            .iter()
+            .map(|outgoing| outgoing.message.weight())
+            .sum();
+        self.expiry_first = self
+            .messages
+            .iter()
+            .filter_map(|outgoing| outgoing.message.expires_at)
+            .min();
+        before - self.messages.len()
+    }
+
+    /// Empties it and says how many messages were in it.
+    pub(super) fn clear(&mut self) -> usize {
+        std::mem::take(self).messages.len()
+    }
+}
