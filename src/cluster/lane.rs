@@ -1,0 +1,223 @@
+//! Messages on their way to one node: numbered batches, a window, cumulative acknowledgement, resume.
+//!
+//! A value. It outlives its Peer for a short while: when the link to the same life of the node comes
+//! back, batches that were not acknowledged are sent again under their old numbers, and the other
+//! side drops what it has taken already. So a broken connection loses and doubles nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::wire::v1::{self, Frame, WireMessage};
+use crate::limits::{FORWARD_BATCH_BYTES, FORWARD_BATCH_LEN, LINK_WINDOW_BYTES};
+use crate::mqtt::message::Message;
+
+/// A batch that was sent and is not acknowledged.
+#[derive(Debug)]
+struct Batch {
+    seq: u64,
+    bytes: usize,
+    messages: Vec<Arc<Message>>,
+}
+
+/// The sending end.
+#[derive(Debug)]
+pub struct Lane {
+    /// Waiting behind the window.
+    queue: VecDeque<Arc<Message>>,
+    /// Bytes given to this link and not yet sent: the broker adds, we subtract.
+    queued: Arc<AtomicUsize>,
+    /// To be sent again after a reconnect, before anything new.
+    again: VecDeque<Batch>,
+    /// On the wire.
+    unacked: VecDeque<Batch>,
+    unacked_bytes: usize,
+    /// Number of the last batch that was cut.
+    last: u64,
+    /// Number up to which the other side has taken all.
+    acked: u64,
+    /// What was never sent, by reason.
+    pub dropped: Dropped,
+}
+
+/// Messages that a lane gave up, by reason. QoS 0 beyond the bound is dropped by who sends to the link.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Dropped {
+    /// Their expiry interval ran out in the queue.
+    pub expired: u64,
+    /// Of any QoS: the other node did not come back in time.
+    pub link_down: u64,
+}
+
+/// An acknowledgement of what was never sent: the peer is broken, its link is closed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("batch {seq} was acknowledged, but the last one sent is {last}")]
+pub struct AckAhead {
+    seq: u64,
+    last: u64,
+}
+
+impl Lane {
+    /// An empty lane whose first batch follows number `received`, which the other side has taken of
+    /// an earlier lane of ours (0 for none).
+    #[must_use]
+    pub fn new(received: u64) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            queued: Arc::default(),
+            again: VecDeque::new(),
+            unacked: VecDeque::new(),
+            unacked_bytes: 0,
+            last: received,
+            acked: received,
+            dropped: Dropped::default(),
+        }
+    }
+
+    /// The bytes waiting, shared with the broker; another counter after each [`Lane::resume`].
+    #[must_use]
+    pub fn queued(&self) -> &Arc<AtomicUsize> {
+        &self.queued
+    }
+
+    /// Goes on over a new connection on which the other side has taken all up to `received`.
+    ///
+    /// # Errors
+    /// [`AckAhead`] when that was never sent; the lane is unchanged.
+    pub fn resume(&mut self, received: u64) -> Result<(), AckAhead> {
+        self.acknowledge(received)?;
+        let mut again = std::mem::take(&mut self.unacked);
+        again.append(&mut self.again);
+        self.again = again;
+        self.unacked_bytes = 0;
+        // What the broker gave to the mailbox of the old link was counted on the old counter.
+        let queued = self.queue.iter().map(|message| link_weight(message)).sum();
+        self.queued = Arc::new(AtomicUsize::new(queued));
+        Ok(())
+    }
+
+    /// Takes messages in that the broker has counted in [`Lane::queued`].
+    pub fn push(&mut self, messages: impl IntoIterator<Item = Arc<Message>>) {
+        self.queue.extend(messages);
+    }
+
+    /// The next batch as an encoded frame, if the window is open and there is one.
+    pub fn next_batch(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if self.unacked_bytes >= LINK_WINDOW_BYTES {
+            return None;
+        }
+        let batch = match self.again.pop_front() {
+            Some(batch) => batch,
+            None => self.cut(now)?,
+        };
+        let wire = batch.messages.iter().filter_map(|message| WireMessage::of(message, now));
+        // An expired message of a batch that is sent again leaves its batch, perhaps empty.
+        let frame = v1::encode(&Frame::Forward { seq: batch.seq, messages: wire.collect() });
+        self.unacked_bytes += batch.bytes;
+        self.unacked.push_back(batch);
+        Some(frame)
+    }
+
+    /// Whether a call of [`Lane::next_batch`] may yield something.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.unacked_bytes < LINK_WINDOW_BYTES && !(self.queue.is_empty() && self.again.is_empty())
+    }
+
+    /// The other side has taken all batches up to `seq`.
+    ///
+    /// # Errors
+    /// [`AckAhead`] when that was never sent; the lane is unchanged.
+    pub fn acknowledge(&mut self, seq: u64) -> Result<(), AckAhead> {
+        if seq > self.last {
+            return Err(AckAhead { seq, last: self.last });
+        }
+        self.acked = self.acked.max(seq);
+        while self.unacked.front().is_some_and(|batch| batch.seq <= seq) {
+            let batch = self.unacked.pop_front().expect("front was just seen");
+            self.unacked_bytes -= batch.bytes;
+        }
+        while self.again.front().is_some_and(|batch| batch.seq <= seq) {
+            self.again.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Messages that are neither acknowledged nor dropped.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let batches = self.unacked.iter().chain(&self.again);
+        self.queue.len() + batches.map(|batch| batch.messages.len()).sum::<usize>()
+    }
+
+    /// Whether everything was acknowledged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives everything up, counted as [`Dropped::link_down`].
+    pub fn abandon(&mut self) {
+        self.dropped.link_down += self.len() as u64;
+        self.queue.clear();
+        self.unacked.clear();
+        self.again.clear();
+        self.unacked_bytes = 0;
+        self.queued = Arc::default();
+    }
+
+    /// Cuts the next batch from the queue.
+    fn cut(&mut self, now: Instant) -> Option<Batch> {
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        while let Some(message) = self.queue.front() {
+            let weight = link_weight(message);
+            let full = messages.len() >= FORWARD_BATCH_LEN || bytes + weight > FORWARD_BATCH_BYTES;
+            if full && !messages.is_empty() {
+                break;
+            }
+            let message = self.queue.pop_front().expect("front was just seen");
+            self.queued.fetch_sub(weight, Ordering::Relaxed);
+            if message.expires_at.is_some_and(|at| at <= now) {
+                self.dropped.expired += 1;
+                continue;
+            }
+            bytes += weight;
+            messages.push(message);
+        }
+        if messages.is_empty() {
+            return None;
+        }
+        self.last += 1;
+        Some(Batch { seq: self.last, bytes, messages })
+    }
+}
+
+/// What to do with a batch that came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Came {
+    /// Dispatch it and acknowledge.
+    Fresh,
+    /// Taken before: only acknowledge.
+    Again,
+    /// Batches are missing before it: the link is broken.
+    Gap,
+}
+
+/// The receiving end: `last` is the number of the last batch taken, 0 when none is known.
+#[must_use]
+pub fn came(last: u64, seq: u64) -> Came {
+    match seq {
+        _ if last == 0 || seq == last + 1 => Came::Fresh,
+        _ if seq <= last => Came::Again,
+        _ => Came::Gap,
+    }
+}
+
+fn link_weight(message: &Message) -> usize {
+    message.weight() + message.publisher.len() + 64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! A lane against its bounds, and two ends of one over connections that break.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::mqtt::packet::QoS;
+
+fn message(number: usize, qos: QoS, size: usize) -> Arc<Message> {
+    Arc::new(Message {
+        topic: format!("t/{number}").into(),
+        payload: Bytes::from(vec![0; size]),
+        qos,
+        retain: false,
+        pass_through: Bytes::new(),
+        expires_at: None,
+        publisher: "p".into(),
+    })
+}
+
+/// As the broker does it: counted, then given.
+fn give(lane: &mut Lane, messages: impl IntoIterator<Item = Arc<Message>>) {
+    for message in messages {
+        lane.queued.fetch_add(link_weight(&message), Ordering::Relaxed);
+        lane.push([message]);
+    }
+}
+
+fn lane() -> Lane {
+    Lane::new(0)
+}
+
+fn seq_and_topics(frame: &[u8]) -> (u64, Vec<String>) {
+    let Frame::Forward { seq, messages } = v1::decode(frame).unwrap() else { panic!("no forward") };
+    (seq, messages.iter().map(|message| message.topic.to_owned()).collect())
+}
+
+#[test]
+fn a_batch_ends_at_its_count_or_its_bytes_but_one_large_message_travels_alone() {
+    let now = Instant::now();
+    let mut lane = lane();
+    give(&mut lane, (0..FORWARD_BATCH_LEN + 1).map(|n| message(n, QoS::AtMostOnce, 0)));
+    give(&mut lane, [message(9, QoS::AtMostOnce, FORWARD_BATCH_BYTES * 2), message(10, QoS::AtMostOnce, 1)]);
+    let batches: Vec<_> = std::iter::from_fn(|| lane.next_batch(now)).collect();
+    let lens: Vec<_> = batches.iter().map(|frame| seq_and_topics(frame).1.len()).collect();
+    assert_eq!(lens, [FORWARD_BATCH_LEN, 1, 1, 1]);
+}
+
+#[test]
+fn the_window_closes_until_an_acknowledgement_opens_it() {
+    let now = Instant::now();
+    let mut lane = lane();
+    give(&mut lane, (0..100).map(|n| message(n, QoS::AtLeastOnce, FORWARD_BATCH_BYTES)));
+    let sent = std::iter::from_fn(|| lane.next_batch(now)).count();
+    assert_eq!(sent, LINK_WINDOW_BYTES / FORWARD_BATCH_BYTES);
+    assert!(!lane.is_ready() && lane.queued.load(Ordering::Relaxed) > 0);
+    lane.acknowledge(1).unwrap();
+    assert!(lane.is_ready() && lane.next_batch(now).is_some() && lane.next_batch(now).is_none());
+}
+
+#[test]
+fn what_is_given_up_is_counted() {
+    let mut lane = lane();
+    give(&mut lane, (0..5).map(|n| message(n, QoS::AtMostOnce, FORWARD_BATCH_BYTES)));
+    lane.next_batch(Instant::now()).unwrap();
+    assert_eq!(lane.len(), 5);
+    lane.abandon();
+    assert_eq!((lane.len(), lane.dropped.link_down, lane.queued.load(Ordering::Relaxed)), (0, 5, 0));
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_is_an_error() {
+    let mut lane = lane();
+    give(&mut lane, [message(1, QoS::AtMostOnce, 1)]);
+    lane.next_batch(Instant::now()).unwrap();
+    let sentence = lane.acknowledge(2).unwrap_err().to_string();
+    assert_eq!(sentence, "batch 2 was acknowledged, but the last one sent is 1");
+    assert_eq!(lane.len(), 1);
+}
+
+#[test]
+fn what_expires_in_the_queue_is_counted_and_not_sent() {
+    let now = Instant::now();
+    let mut lane = lane();
+    let mut late = (*message(1, QoS::AtLeastOnce, 1)).clone();
+    late.expires_at = Some(now);
+    give(&mut lane, [Arc::new(late)]);
+    assert_eq!((lane.next_batch(now), lane.dropped.expired), (None, 1));
+    assert!(lane.is_empty());
+}
+
+#[test]
+fn a_new_lane_goes_on_after_what_the_other_side_has_taken() {
+    let mut lane = Lane::new(41);
+    give(&mut lane, [message(1, QoS::AtMostOnce, 1)]);
+    assert_eq!(seq_and_topics(&lane.next_batch(Instant::now()).unwrap()).0, 42);
+}
+
+/// What happens on a flaky connection.
+#[derive(Clone, Debug)]
+enum Step {
+    Push(usize),
+    Send,
+    Arrive,
+    Ack,
+    Break,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (1..20usize).prop_map(Step::Push),
+        Just(Step::Send),
+        Just(Step::Arrive),
+        Just(Step::Ack),
+        Just(Step::Break),
+    ];
+    prop::collection::vec(step, 0..200)
+}
+
+proptest! {
+    #[test]
+    fn over_connections_that_break_anywhere_every_message_arrives_once_and_in_order(steps in steps()) {
+        let now = Instant::now();
+        let mut lane = lane();
+        let (mut pushed, mut taken, mut last, mut wire) = (0, vec![], 0, VecDeque::new());
+        let arrive = |wire: &mut VecDeque<Vec<u8>>, last: &mut u64, taken: &mut Vec<String>| {
+            let Some(frame) = wire.pop_front() else { return };
+            let (seq, topics) = seq_and_topics(&frame);
+            match came(*last, seq) {
+                Came::Fresh => { *last = seq; taken.extend(topics); }
+                Came::Again => {}
+                Came::Gap => panic!("gap: {seq} after {last}"),
+            }
+        };
+        for step in steps {
+            match step {
+                Step::Push(count) => {
+                    give(&mut lane, (pushed..pushed + count).map(|n| message(n, QoS::AtLeastOnce, 30_000)));
+                    pushed += count;
+                }
+                Step::Send => wire.extend(lane.next_batch(now)),
+                Step::Arrive => arrive(&mut wire, &mut last, &mut taken),
+                Step::Ack => lane.acknowledge(last).unwrap(),
+                Step::Break => { wire.clear(); lane.resume(last).unwrap(); }
+            }
+        }
+        while !lane.is_empty() {
+            wire.extend(lane.next_batch(now));
+            arrive(&mut wire, &mut last, &mut taken);
+            lane.acknowledge(last).unwrap();
+        }
+        let expected: Vec<_> = (0..pushed).map(|n| format!("t/{n}")).collect();
+        prop_assert_eq!(taken, expected);
+        prop_assert_eq!(lane.queued.load(Ordering::Relaxed), 0);
+        prop_assert_eq!(lane.unacked_bytes, 0);
+    }
+}

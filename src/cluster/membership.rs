@@ -1,0 +1,478 @@
+//! Who is a member of this cluster, who is reached, and who is dialled when.
+//!
+//! A value: events in, effects out, the clock is handed in. What two nodes know of the membership
+//! merges by stamp: the later of "joined" and "left" wins, so an absent node learns on its return
+//! that it, or another, has left. Membership is no majority vote and blocks nobody.
+//!
+//! State of a member × event:
+//!
+//! | | linked | suspect | trusted | unlinked | dial failed | left |
+//! |---|---|---|---|---|---|---|
+//! | **joining** | up | | | down, dial later | dial later | left |
+//! | **up** | up (replaced) | suspect | | down, dial | | left |
+//! | **suspect** | up (replaced) | | up | down, dial | | left |
+//! | **down** | up | | | | dial later | left |
+//! | **left** | only by a join | | | | | |
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::wire::v1::{Hello, MemberRecord, Refusal};
+use crate::limits::{HANDSHAKE_DEADLINE, NODES_MAX, RECONNECT_PAUSE};
+use crate::node_name::{Incarnation, NodeId, NodeName};
+
+/// Both clocks: the monotonic one for what is due, the wall's for stamps and people.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For pauses.
+    pub instant: Instant,
+    /// For stamps and `since`.
+    pub wall: SystemTime,
+}
+
+/// What happens to the membership.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An operator asks this node to join `name`; dials at once.
+    Join(NodeName),
+    /// An operator asks this node to leave: it forgets all others, and they forget it.
+    Leave,
+    /// A linked node told what it knows: in the opening of a link or in a `Members` frame.
+    Heard {
+        /// Who told; ignored unless it is a member, so that no late frame undoes a leave.
+        from: NodeName,
+        /// What it knows.
+        records: Vec<MemberRecord>,
+    },
+    /// This node is welcomed and its link is about to open: no dial crosses it.
+    Welcomed(NodeName),
+    /// A link is open.
+    Linked(NodeId),
+    /// Nothing came over the link for a while.
+    Suspect(NodeName),
+    /// Something came again.
+    Trusted(NodeName),
+    /// The link of this life of a node is closed.
+    Unlinked(NodeId),
+    /// Dialling did not lead to a link.
+    DialFailed(NodeName),
+    /// The dialled node refused because one of the two left; the record says which.
+    RefusedAsLeft(MemberRecord),
+    /// The time of a [`Effect::WakeAt`], or any other: looks whether something is due.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Dial this node; `join` when an operator asked for it.
+    Dial {
+        /// Whom.
+        name: NodeName,
+        /// Whether an operator asked.
+        join: bool,
+    },
+    /// Close the link: the node left, or this one did.
+    Close(NodeName),
+    /// Tell every linked node what [`Membership::records`] says now.
+    Gossip,
+    /// Write [`Membership::records`] to the members file.
+    Save,
+    /// Call again with [`Event::Tick`] at this time. A wake-up from the past is harmless.
+    WakeAt(Instant),
+}
+
+/// How a member stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Known, never yet linked in this life of ours.
+    Joining,
+    /// Linked and heard of.
+    Up,
+    /// Linked, silent for a while.
+    Suspect,
+    /// Was linked; being dialled.
+    Down,
+    /// Left the cluster. Kept as a tombstone, so that no absent node brings it back.
+    Left,
+}
+
+impl State {
+    /// The word of the table above.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Up => "up",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// What is known of one member.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// How it stands.
+    pub state: State,
+    /// Since when, for people.
+    pub since: SystemTime,
+    /// Which life of it was linked last; `None` before the first link.
+    pub incarnation: Option<Incarnation>,
+    stamp: u64,
+    dial: Dial,
+    pause: Duration,
+    /// An operator asked for the next dial.
+    join: bool,
+    /// Only an operator's word speaks for it: as before if the dial fails.
+    tentative: bool,
+    /// What it was before it was tentative.
+    was_left: bool,
+}
+
+/// Whether a member is dialled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Dial {
+    Idle,
+    Due(Instant),
+    Running { join: bool },
+}
+
+/// The membership as this node sees it.
+#[derive(Debug)]
+pub struct Membership {
+    me: NodeId,
+    /// When we left last: who remembers us from before that is told so.
+    left_at: u64,
+    members: BTreeMap<NodeName, Member>,
+    /// State of the generator of jitter.
+    seed: u64,
+}
+
+impl Membership {
+    /// A membership of one, or what the members file remembers: each is dialled at the first tick.
+    #[must_use]
+    pub fn new(me: NodeId, remembered: &[MemberRecord], now: Now) -> Self {
+        let seed = me.incarnation.0 | 1;
+        let mut this = Self { me, left_at: 0, members: BTreeMap::new(), seed };
+        for record in remembered {
+            if record.name == this.me.name {
+                this.left_at = if record.left { record.stamp } else { record.stamp.saturating_sub(1) };
+            } else if this.members.len() < NODES_MAX {
+                this.members.insert(record.name.clone(), Member::of(record, now));
+            }
+        }
+        this
+    }
+
+    /// Every member but this node, those that left included, by name.
+    pub fn members(&self) -> impl Iterator<Item = (&NodeName, &Member)> {
+        self.members.iter()
+    }
+
+    /// One member.
+    #[must_use]
+    pub fn get(&self, name: &NodeName) -> Option<&Member> {
+        self.members.get(name)
+    }
+
+    /// Whether `name` is a member that did not leave.
+    #[must_use]
+    pub fn holds(&self, name: &NodeName) -> bool {
+        self.members.get(name).is_some_and(|member| member.state != State::Left)
+    }
+
+    /// What this node tells others and writes to its members file: itself first.
+    #[must_use]
+    pub fn records(&self) -> Vec<MemberRecord> {
+        let of = |(name, member): (&NodeName, &Member)| member.record(name);
+        let left = self.left_at != 0 && self.members.is_empty();
+        let stamp = if left { self.left_at } else { self.left_at + 1 };
+        let me = MemberRecord { name: self.me.name.clone(), stamp, left };
+        let sure = self.members.iter().filter(|(_, member)| !member.tentative);
+        std::iter::once(me).chain(sure.map(of)).collect()
+    }
+
+    /// Whether a node that dialled us and proved the cookie gets a link. Changes nothing.
+    ///
+    /// # Errors
+    /// The refusal that it is told.
+    pub fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
+        let name = &hello.node.name;
+        if *name == self.me.name {
+            return Err(Refusal::Myself);
+        }
+        let theirs_of_me = hello.members.iter().find(|record| record.name == self.me.name);
+        if !hello.join && theirs_of_me.is_some_and(|record| !record.left && record.stamp <= self.left_at) {
+            return Err(Refusal::Left(self.my_tombstone()));
+        }
+        let Some(member) = self.members.get(name) else {
+            let full = self.members.len() >= NODES_MAX;
+            return if full { Err(Refusal::Full) } else { Ok(()) };
+        };
+        let theirs_of_self = hello.members.iter().find(|record| record.name == *name);
+        let newer = theirs_of_self.is_some_and(|record| !record.left && record.stamp > member.stamp);
+        if member.state == State::Left && !hello.join && !newer {
+            return Err(Refusal::Left(member.record(name)));
+        }
+        let linked = matches!(member.state, State::Up | State::Suspect);
+        if linked && member.incarnation > Some(hello.node.incarnation) {
+            return Err(Refusal::Outdated);
+        }
+        // Both dialled at once: as in Erlang the connection of the greater name is kept.
+        if matches!(member.dial, Dial::Running { .. }) && self.me.name > *name {
+            return Err(Refusal::Simultaneous);
+        }
+        Ok(())
+    }
+
+    /// Takes in one event; what is to be done is appended to `out`.
+    pub fn handle(&mut self, event: Event, now: Now, out: &mut Vec<Effect>) {
+        match event {
+            Event::Join(name) => self.join(name, now),
+            Event::Leave => self.leave(self.next_stamp(now), out),
+            Event::Heard { from, records } if self.holds(&from) => self.hear(records, now, out),
+            Event::Heard { .. } => {}
+            Event::Welcomed(name) => self.welcomed(&name, now),
+            Event::Linked(node) => self.linked(node, now, out),
+            Event::Suspect(name) => self.turn(&name, State::Up, State::Suspect, now),
+            Event::Trusted(name) => self.turn(&name, State::Suspect, State::Up, now),
+            Event::Unlinked(node) => self.unlinked(&node, now),
+            Event::DialFailed(name) => self.dial_failed(&name, now),
+            Event::RefusedAsLeft(record) => self.refused_as_left(record, now, out),
+            Event::Tick => {}
+        }
+        self.dial_due(now, out);
+        if let Some(at) = self.next_due() {
+            out.push(Effect::WakeAt(at));
+        }
+    }
+
+    fn join(&mut self, name: NodeName, now: Now) {
+        let known = self.members.get(&name).is_some_and(|member| member.state != State::Left);
+        if name == self.me.name || (!known && self.members.len() >= NODES_MAX) {
+            return;
+        }
+        if !known {
+            let tombstone = self.members.get(&name).map(|member| member.stamp);
+            let (was_left, stamp) = (tombstone.is_some(), tombstone.unwrap_or(0));
+            let fresh = Member { tentative: true, was_left, ..Member::joining(stamp, now) };
+            self.members.insert(name.clone(), fresh);
+        }
+        let member = self.members.get_mut(&name).expect("inserted above or known");
+        if !matches!(member.state, State::Up | State::Suspect) {
+            member.join = true;
+            if !matches!(member.dial, Dial::Running { .. }) {
+                member.dial = Dial::Due(now.instant);
+            }
+        }
+    }
+
+    /// Forgets everybody. No tombstones of the others: told to anybody they would bury them too. Our
+    /// own stamp refuses whoever still takes us for a member.
+    fn leave(&mut self, stamp: u64, out: &mut Vec<Effect>) {
+        self.left_at = self.left_at.max(stamp);
+        let members = std::mem::take(&mut self.members);
+        out.push(Effect::Gossip);
+        let linked = |member: &Member| matches!(member.state, State::Up | State::Suspect);
+        let closed = members.into_iter().filter(|(_, member)| linked(member));
+        out.extend(closed.map(|(name, _)| Effect::Close(name)));
+        out.push(Effect::Save);
+    }
+
+    /// Merges by stamp. A record of this node itself changes nothing here: only its own operator
+    /// makes it leave.
+    fn hear(&mut self, records: Vec<MemberRecord>, now: Now, out: &mut Vec<Effect>) {
+        let mut news = false;
+        for record in records {
+            if record.name == self.me.name {
+                continue;
+            }
+            let full = self.members.len() >= NODES_MAX;
+            match self.members.get_mut(&record.name) {
+                None if full => continue,
+                None => {
+                    self.members.insert(record.name.clone(), Member::of(&record, now));
+                }
+                Some(member) if record.stamp <= member.stamp => continue,
+                Some(member) if record.left => {
+                    if matches!(member.state, State::Up | State::Suspect) {
+                        out.push(Effect::Close(record.name.clone()));
+                    }
+                    member.bury(record.stamp, now);
+                }
+                Some(member) if member.state == State::Left => *member = Member::of(&record, now),
+                // Known and alive on both sides: only the later stamp is taken over.
+                Some(member) => {
+                    member.stamp = record.stamp;
+                    continue;
+                }
+            }
+            news = true;
+        }
+        if news {
+            out.extend([Effect::Gossip, Effect::Save]);
+        }
+    }
+
+    fn welcomed(&mut self, name: &NodeName, now: Now) {
+        if let Some(member) = self.members.get_mut(name)
+            && matches!(member.dial, Dial::Due(_))
+        {
+            member.dial = Dial::Due(now.instant + HANDSHAKE_DEADLINE);
+        }
+    }
+
+    fn linked(&mut self, node: NodeId, now: Now, out: &mut Vec<Effect>) {
+        let stamp = self.next_stamp(now);
+        let member = self.members.entry(node.name).or_insert_with(|| Member::joining(stamp, now));
+        let news = member.tentative || matches!(member.state, State::Joining | State::Left);
+        if member.tentative || member.state == State::Left {
+            // Its tombstones are out of date from now on.
+            member.stamp = stamp;
+        }
+        member.set(State::Up, now);
+        member.incarnation = Some(node.incarnation);
+        (member.dial, member.pause) = (Dial::Idle, RECONNECT_PAUSE.0);
+        (member.join, member.tentative) = (false, false);
+        if news {
+            out.extend([Effect::Gossip, Effect::Save]);
+        }
+    }
+
+    fn turn(&mut self, name: &NodeName, from: State, to: State, now: Now) {
+        if let Some(member) = self.members.get_mut(name).filter(|member| member.state == from) {
+            member.set(to, now);
+        }
+    }
+
+    fn unlinked(&mut self, node: &NodeId, now: Now) {
+        let jitter = self.jitter();
+        let Some(member) = self.members.get_mut(&node.name) else { return };
+        // The end of an older life's link says nothing of the present one.
+        let present = member.incarnation == Some(node.incarnation);
+        if present && matches!(member.state, State::Up | State::Suspect) {
+            member.set(State::Down, now);
+            member.pause = RECONNECT_PAUSE.0;
+            member.dial_after_pause(now, jitter);
+        }
+    }
+
+    fn dial_failed(&mut self, name: &NodeName, now: Now) {
+        let jitter = self.jitter();
+        let Some(member) = self.members.get_mut(name) else { return };
+        let Dial::Running { join } = member.dial else { return };
+        if !matches!(member.state, State::Joining | State::Down) {
+            member.dial = Dial::Idle;
+        } else if member.join && !join {
+            // The operator asked while a dial without the operator's word was running.
+            member.dial = Dial::Due(now.instant);
+        } else if member.tentative && member.was_left {
+            member.bury(member.stamp, now);
+        } else if member.tentative {
+            self.members.remove(name);
+        } else {
+            member.join = false;
+            member.dial_after_pause(now, jitter);
+            member.pause = (member.pause * 2).min(RECONNECT_PAUSE.1);
+        }
+    }
+
+    /// The dialled node told that it left, or that we did (then whom we knew is forgotten).
+    fn refused_as_left(&mut self, record: MemberRecord, now: Now, out: &mut Vec<Effect>) {
+        if record.name == self.me.name {
+            if record.stamp > self.left_at {
+                self.leave(record.stamp, out);
+            }
+        } else if let Some(member) = self.members.get_mut(&record.name) {
+            member.dial = Dial::Idle;
+            self.hear(vec![record], now, out);
+        }
+    }
+
+    fn dial_due(&mut self, now: Now, out: &mut Vec<Effect>) {
+        for (name, member) in &mut self.members {
+            if matches!(member.dial, Dial::Due(at) if at <= now.instant) {
+                member.dial = Dial::Running { join: member.join };
+                out.push(Effect::Dial { name: name.clone(), join: member.join });
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let due = |member: &Member| match member.dial {
+            Dial::Due(at) => Some(at),
+            Dial::Idle | Dial::Running { .. } => None,
+        };
+        self.members.values().filter_map(due).min()
+    }
+
+    /// Greater than every stamp known here, and about the time of day.
+    fn next_stamp(&self, now: Now) -> u64 {
+        let since_epoch = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let clock = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
+        let known = self.members.values().map(|member| member.stamp).max().unwrap_or(0);
+        clock.max(known.saturating_add(1)).max(self.left_at.saturating_add(1))
+    }
+
+    fn my_tombstone(&self) -> MemberRecord {
+        MemberRecord { name: self.me.name.clone(), stamp: self.left_at, left: true }
+    }
+
+    /// 75 to 125 per cent, so that nodes that lost each other at once do not dial in step.
+    fn jitter(&mut self) -> u32 {
+        // xorshift64: any seed but 0 will do, and this is no secret.
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        75 + u32::try_from(self.seed % 51).unwrap_or(25)
+    }
+}
+
+impl Member {
+    fn joining(stamp: u64, now: Now) -> Self {
+        Self {
+            state: State::Joining,
+            since: now.wall,
+            incarnation: None,
+            stamp,
+            dial: Dial::Due(now.instant),
+            pause: RECONNECT_PAUSE.0,
+            join: false,
+            tentative: false,
+            was_left: false,
+        }
+    }
+
+    fn of(record: &MemberRecord, now: Now) -> Self {
+        let mut member = Self::joining(record.stamp, now);
+        if record.left {
+            member.bury(record.stamp, now);
+        }
+        member
+    }
+
+    fn record(&self, name: &NodeName) -> MemberRecord {
+        MemberRecord { name: name.clone(), stamp: self.stamp, left: self.state == State::Left }
+    }
+
+    fn bury(&mut self, stamp: u64, now: Now) {
+        self.set(State::Left, now);
+        self.stamp = self.stamp.max(stamp);
+        (self.dial, self.join, self.tentative) = (Dial::Idle, false, false);
+    }
+
+    fn set(&mut self, state: State, now: Now) {
+        if self.state != state {
+            (self.state, self.since) = (state, now.wall);
+        }
+    }
+
+    fn dial_after_pause(&mut self, now: Now, jitter_percent: u32) {
+        self.dial = Dial::Due(now.instant + self.pause * jitter_percent / 100);
+    }
+}
+
+#[cfg(test)]
+mod tests;
