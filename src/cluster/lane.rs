@@ -111,9 +111,15 @@ impl Lane {
             Some(batch) => batch,
             None => self.cut(now)?,
         };
-        let wire = batch.messages.iter().filter_map(|message| WireMessage::of(message, now));
+        let wire = batch
+            .messages
+            .iter()
+            .filter_map(|message| WireMessage::of(message, now));
         // An expired message of a batch that is sent again leaves its batch, perhaps empty.
-        let frame = v1::encode(&Frame::Forward { seq: batch.seq, messages: wire.collect() });
+        let frame = v1::encode(&Frame::Forward {
+            seq: batch.seq,
+            messages: wire.collect(),
+        });
         self.unacked_bytes += batch.bytes;
         self.unacked.push_back(batch);
         Some(frame)
@@ -190,7 +196,11 @@ impl Lane {
             return None;
         }
         self.last += 1;
-        Some(Batch { seq: self.last, bytes, messages })
+        Some(Batch {
+            seq: self.last,
+            bytes,
+            messages,
+        })
     }
 }
 

@@ -155,10 +155,19 @@ impl Membership {
     #[must_use]
     pub fn new(me: NodeId, remembered: &[MemberRecord], now: Now) -> Self {
         let seed = me.incarnation.0 | 1;
-        let mut this = Self { me, left_at: 0, members: BTreeMap::new(), seed };
+        let mut this = Self {
+            me,
+            left_at: 0,
+            members: BTreeMap::new(),
+            seed,
+        };
         for record in remembered {
             if record.name == this.me.name {
-                this.left_at = if record.left { record.stamp } else { record.stamp.saturating_sub(1) };
+                this.left_at = if record.left {
+                    record.stamp
+                } else {
+                    record.stamp.saturating_sub(1)
+                };
             } else if this.members.len() < NODES_MAX {
                 this.members.insert(record.name.clone(), Member::of(record, now));
             }
@@ -180,7 +189,9 @@ impl Membership {
     /// Whether `name` is a member that did not leave.
     #[must_use]
     pub fn holds(&self, name: &NodeName) -> bool {
-        self.members.get(name).is_some_and(|member| member.state != State::Left)
+        self.members
+            .get(name)
+            .is_some_and(|member| member.state != State::Left)
     }
 
     /// What this node tells others and writes to its members file: itself first.
@@ -189,7 +200,11 @@ impl Membership {
         let of = |(name, member): (&NodeName, &Member)| member.record(name);
         let left = self.left_at != 0 && self.members.is_empty();
         let stamp = if left { self.left_at } else { self.left_at + 1 };
-        let me = MemberRecord { name: self.me.name.clone(), stamp, left };
+        let me = MemberRecord {
+            name: self.me.name.clone(),
+            stamp,
+            left,
+        };
         let sure = self.members.iter().filter(|(_, member)| !member.tentative);
         std::iter::once(me).chain(sure.map(of)).collect()
     }
@@ -250,14 +265,21 @@ impl Membership {
     }
 
     fn join(&mut self, name: NodeName, now: Now) {
-        let known = self.members.get(&name).is_some_and(|member| member.state != State::Left);
+        let known = self
+            .members
+            .get(&name)
+            .is_some_and(|member| member.state != State::Left);
         if name == self.me.name || (!known && self.members.len() >= NODES_MAX) {
             return;
         }
         if !known {
             let tombstone = self.members.get(&name).map(|member| member.stamp);
             let (was_left, stamp) = (tombstone.is_some(), tombstone.unwrap_or(0));
-            let fresh = Member { tentative: true, was_left, ..Member::joining(stamp, now) };
+            let fresh = Member {
+                tentative: true,
+                was_left,
+                ..Member::joining(stamp, now)
+            };
             self.members.insert(name.clone(), fresh);
         }
         let member = self.members.get_mut(&name).expect("inserted above or known");
@@ -326,7 +348,10 @@ impl Membership {
 
     fn linked(&mut self, node: NodeId, now: Now, out: &mut Vec<Effect>) {
         let stamp = self.next_stamp(now);
-        let member = self.members.entry(node.name).or_insert_with(|| Member::joining(stamp, now));
+        let member = self
+            .members
+            .entry(node.name)
+            .or_insert_with(|| Member::joining(stamp, now));
         let news = member.tentative || matches!(member.state, State::Joining | State::Left);
         if member.tentative || member.state == State::Left {
             // Its tombstones are out of date from now on.
@@ -349,7 +374,9 @@ impl Membership {
 
     fn unlinked(&mut self, node: &NodeId, now: Now) {
         let jitter = self.jitter();
-        let Some(member) = self.members.get_mut(&node.name) else { return };
+        let Some(member) = self.members.get_mut(&node.name) else {
+            return;
+        };
         // The end of an older life's link says nothing of the present one.
         let present = member.incarnation == Some(node.incarnation);
         if present && matches!(member.state, State::Up | State::Suspect) {
@@ -361,8 +388,12 @@ impl Membership {
 
     fn dial_failed(&mut self, name: &NodeName, now: Now) {
         let jitter = self.jitter();
-        let Some(member) = self.members.get_mut(name) else { return };
-        let Dial::Running { join } = member.dial else { return };
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        let Dial::Running { join } = member.dial else {
+            return;
+        };
         if !matches!(member.state, State::Joining | State::Down) {
             member.dial = Dial::Idle;
         } else if member.join && !join {
@@ -395,7 +426,10 @@ impl Membership {
         for (name, member) in &mut self.members {
             if matches!(member.dial, Dial::Due(at) if at <= now.instant) {
                 member.dial = Dial::Running { join: member.join };
-                out.push(Effect::Dial { name: name.clone(), join: member.join });
+                out.push(Effect::Dial {
+                    name: name.clone(),
+                    join: member.join,
+                });
             }
         }
     }
@@ -410,14 +444,28 @@ impl Membership {
 
     /// Greater than every stamp known here, and about the time of day.
     fn next_stamp(&self, now: Now) -> u64 {
-        let since_epoch = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = now
+            .wall
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let clock = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
-        let known = self.members.values().map(|member| member.stamp).max().unwrap_or(0);
-        clock.max(known.saturating_add(1)).max(self.left_at.saturating_add(1))
+        let known = self
+            .members
+            .values()
+            .map(|member| member.stamp)
+            .max()
+            .unwrap_or(0);
+        clock
+            .max(known.saturating_add(1))
+            .max(self.left_at.saturating_add(1))
     }
 
     fn my_tombstone(&self) -> MemberRecord {
-        MemberRecord { name: self.me.name.clone(), stamp: self.left_at, left: true }
+        MemberRecord {
+            name: self.me.name.clone(),
+            stamp: self.left_at,
+            left: true,
+        }
     }
 
     /// 75 to 125 per cent, so that nodes that lost each other at once do not dial in step.
@@ -454,7 +502,11 @@ impl Member {
     }
 
     fn record(&self, name: &NodeName) -> MemberRecord {
-        MemberRecord { name: name.clone(), stamp: self.stamp, left: self.state == State::Left }
+        MemberRecord {
+            name: name.clone(),
+            stamp: self.stamp,
+            left: self.state == State::Left,
+        }
     }
 
     fn bury(&mut self, stamp: u64, now: Now) {

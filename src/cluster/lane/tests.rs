@@ -31,18 +31,35 @@ fn lane() -> Lane {
 }
 
 fn seq_and_topics(frame: &[u8]) -> (u64, Vec<String>) {
-    let Frame::Forward { seq, messages } = v1::decode(frame).unwrap() else { panic!("no forward") };
-    (seq, messages.iter().map(|message| message.topic.to_owned()).collect())
+    let Frame::Forward { seq, messages } = v1::decode(frame).unwrap() else {
+        panic!("no forward")
+    };
+    (
+        seq,
+        messages.iter().map(|message| message.topic.to_owned()).collect(),
+    )
 }
 
 #[test]
 fn a_batch_ends_at_its_count_or_its_bytes_but_one_large_message_travels_alone() {
     let now = Instant::now();
     let mut lane = lane();
-    give(&mut lane, (0..FORWARD_BATCH_LEN + 1).map(|n| message(n, QoS::AtMostOnce, 0)));
-    give(&mut lane, [message(9, QoS::AtMostOnce, FORWARD_BATCH_BYTES * 2), message(10, QoS::AtMostOnce, 1)]);
+    give(
+        &mut lane,
+        (0..FORWARD_BATCH_LEN + 1).map(|n| message(n, QoS::AtMostOnce, 0)),
+    );
+    give(
+        &mut lane,
+        [
+            message(9, QoS::AtMostOnce, FORWARD_BATCH_BYTES * 2),
+            message(10, QoS::AtMostOnce, 1),
+        ],
+    );
     let batches: Vec<_> = std::iter::from_fn(|| lane.next_batch(now)).collect();
-    let lens: Vec<_> = batches.iter().map(|frame| seq_and_topics(frame).1.len()).collect();
+    let lens: Vec<_> = batches
+        .iter()
+        .map(|frame| seq_and_topics(frame).1.len())
+        .collect();
     assert_eq!(lens, [FORWARD_BATCH_LEN, 1, 1, 1]);
 }
 
@@ -50,7 +67,10 @@ fn a_batch_ends_at_its_count_or_its_bytes_but_one_large_message_travels_alone() 
 fn the_window_closes_until_an_acknowledgement_opens_it() {
     let now = Instant::now();
     let mut lane = lane();
-    give(&mut lane, (0..100).map(|n| message(n, QoS::AtLeastOnce, FORWARD_BATCH_BYTES)));
+    give(
+        &mut lane,
+        (0..100).map(|n| message(n, QoS::AtLeastOnce, FORWARD_BATCH_BYTES)),
+    );
     let sent = std::iter::from_fn(|| lane.next_batch(now)).count();
     assert_eq!(sent, LINK_WINDOW_BYTES / FORWARD_BATCH_BYTES);
     assert!(!lane.is_ready() && lane.queued.load(Ordering::Relaxed) > 0);
@@ -61,11 +81,21 @@ fn the_window_closes_until_an_acknowledgement_opens_it() {
 #[test]
 fn what_is_given_up_is_counted() {
     let mut lane = lane();
-    give(&mut lane, (0..5).map(|n| message(n, QoS::AtMostOnce, FORWARD_BATCH_BYTES)));
+    give(
+        &mut lane,
+        (0..5).map(|n| message(n, QoS::AtMostOnce, FORWARD_BATCH_BYTES)),
+    );
     lane.next_batch(Instant::now()).unwrap();
     assert_eq!(lane.len(), 5);
     lane.abandon();
-    assert_eq!((lane.len(), lane.dropped.link_down, lane.queued.load(Ordering::Relaxed)), (0, 5, 0));
+    assert_eq!(
+        (
+            lane.len(),
+            lane.dropped.link_down,
+            lane.queued.load(Ordering::Relaxed)
+        ),
+        (0, 5, 0)
+    );
 }
 
 #[test]

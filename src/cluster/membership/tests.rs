@@ -6,11 +6,17 @@ const T0: SystemTime = SystemTime::UNIX_EPOCH;
 
 fn at(start: Instant, ms: u64) -> Now {
     let after = Duration::from_millis(ms);
-    Now { instant: start + after, wall: T0 + Duration::from_secs(1000) + after }
+    Now {
+        instant: start + after,
+        wall: T0 + Duration::from_secs(1000) + after,
+    }
 }
 
 fn id(name: &str, incarnation: u64) -> NodeId {
-    NodeId { name: name.parse().unwrap(), incarnation: Incarnation(incarnation) }
+    NodeId {
+        name: name.parse().unwrap(),
+        incarnation: Incarnation(incarnation),
+    }
 }
 
 fn name(text: &str) -> NodeName {
@@ -18,7 +24,13 @@ fn name(text: &str) -> NodeName {
 }
 
 fn hello(of: &Membership, join: bool) -> Hello {
-    Hello { node: of.me.clone(), link: 1, join, received: 0, members: of.records() }
+    Hello {
+        node: of.me.clone(),
+        link: 1,
+        join,
+        received: 0,
+        members: of.records(),
+    }
 }
 
 fn run(membership: &mut Membership, event: Event, now: Now) -> Vec<Effect> {
@@ -32,14 +44,31 @@ fn link(a: &mut Membership, b: &mut Membership, join: bool, now: Now) -> Result<
     let (from_a, from_b) = (hello(a, join), b.records());
     b.admit(&from_a)?;
     run(b, Event::Linked(a.me.clone()), now);
-    run(b, Event::Heard { from: a.me.name.clone(), records: from_a.members }, now);
+    run(
+        b,
+        Event::Heard {
+            from: a.me.name.clone(),
+            records: from_a.members,
+        },
+        now,
+    );
     run(a, Event::Linked(b.me.clone()), now);
-    run(a, Event::Heard { from: b.me.name.clone(), records: from_b }, now);
+    run(
+        a,
+        Event::Heard {
+            from: b.me.name.clone(),
+            records: from_b,
+        },
+        now,
+    );
     Ok(())
 }
 
 fn states(membership: &Membership) -> Vec<(&str, State)> {
-    membership.members().map(|(name, member)| (name.short(), member.state)).collect()
+    membership
+        .members()
+        .map(|(name, member)| (name.short(), member.state))
+        .collect()
 }
 
 #[test]
@@ -47,7 +76,13 @@ fn a_join_dials_at_once_and_a_failed_one_leaves_nothing_behind() {
     let start = Instant::now();
     let mut a = Membership::new(id("a@h", 1), &[], at(start, 0));
     let out = run(&mut a, Event::Join(name("typo@h")), at(start, 0));
-    assert_eq!(out, [Effect::Dial { name: name("typo@h"), join: true }]);
+    assert_eq!(
+        out,
+        [Effect::Dial {
+            name: name("typo@h"),
+            join: true
+        }]
+    );
     assert!(a.records().len() == 1, "a tentative member is told to nobody");
     assert_eq!(run(&mut a, Event::DialFailed(name("typo@h")), at(start, 1)), []);
     assert_eq!(states(&a), []);
@@ -62,12 +97,32 @@ fn members_are_told_to_each_other_until_the_mesh_is_whole() {
     link(&mut a, &mut b, true, now).unwrap();
     run(&mut b, Event::Join(name("c@h")), now);
     link(&mut b, &mut c, true, now).unwrap();
-    let out = run(&mut a, Event::Heard { from: name("b@h"), records: b.records() }, now);
-    assert!(out.contains(&Effect::Dial { name: name("c@h"), join: false }), "{out:?}");
-    assert_eq!(c.admit(&hello(&a, false)), Err(Refusal::Simultaneous), "c dials a already");
+    let out = run(
+        &mut a,
+        Event::Heard {
+            from: name("b@h"),
+            records: b.records(),
+        },
+        now,
+    );
+    assert!(
+        out.contains(&Effect::Dial {
+            name: name("c@h"),
+            join: false
+        }),
+        "{out:?}"
+    );
+    assert_eq!(
+        c.admit(&hello(&a, false)),
+        Err(Refusal::Simultaneous),
+        "c dials a already"
+    );
     link(&mut c, &mut a, false, now).unwrap();
     for member in [&a, &b, &c] {
-        assert!(states(member).iter().all(|(_, state)| *state == State::Up), "{member:?}");
+        assert!(
+            states(member).iter().all(|(_, state)| *state == State::Up),
+            "{member:?}"
+        );
         assert_eq!(states(member).len(), 2);
     }
 }
@@ -79,20 +134,36 @@ fn a_lost_member_is_dialled_with_growing_pauses_and_jitter() {
     run(&mut a, Event::Linked(id("b@h", 1)), at(start, 0));
     let out = run(&mut a, Event::Unlinked(id("b@h", 1)), at(start, 0));
     assert_eq!(a.get(&name("b@h")).unwrap().state, State::Down);
-    let [Effect::WakeAt(mut due)] = out[..] else { panic!("{out:?}") };
+    let [Effect::WakeAt(mut due)] = out[..] else {
+        panic!("{out:?}")
+    };
     let mut pauses = vec![];
     let mut before = start;
     for _ in 0..12 {
-        let now = Now { instant: due, wall: T0 };
+        let now = Now {
+            instant: due,
+            wall: T0,
+        };
         let out = run(&mut a, Event::Tick, now);
-        assert_eq!(out, [Effect::Dial { name: name("b@h"), join: false }]);
+        assert_eq!(
+            out,
+            [Effect::Dial {
+                name: name("b@h"),
+                join: false
+            }]
+        );
         pauses.push((due - before).as_millis());
         let out = run(&mut a, Event::DialFailed(name("b@h")), now);
-        let [Effect::WakeAt(next)] = out[..] else { panic!("{out:?}") };
+        let [Effect::WakeAt(next)] = out[..] else {
+            panic!("{out:?}")
+        };
         (before, due) = (due, next);
     }
     assert!((75..=125).contains(&pauses[0]), "{pauses:?}");
-    assert!(pauses[1..].iter().all(|pause| (75..=6250).contains(pause)), "{pauses:?}");
+    assert!(
+        pauses[1..].iter().all(|pause| (75..=6250).contains(pause)),
+        "{pauses:?}"
+    );
     assert!(pauses.last().unwrap() >= &3750, "{pauses:?}");
 }
 
@@ -104,7 +175,13 @@ fn a_restarted_node_remembers_whom_to_dial() {
     run(&mut a, Event::Linked(id("b@h", 1)), now);
     let mut again = Membership::new(id("a@h", 2), &a.records(), now);
     let out = run(&mut again, Event::Tick, now);
-    assert_eq!(out, [Effect::Dial { name: name("b@h"), join: false }]);
+    assert_eq!(
+        out,
+        [Effect::Dial {
+            name: name("b@h"),
+            join: false
+        }]
+    );
 }
 
 #[test]
@@ -112,7 +189,11 @@ fn of_simultaneous_dials_the_one_of_the_greater_name_is_kept() {
     let start = Instant::now();
     let now = at(start, 0);
     let both = |me: &str, other: &str| {
-        let record = MemberRecord { name: name(other), stamp: 1, left: false };
+        let record = MemberRecord {
+            name: name(other),
+            stamp: 1,
+            left: false,
+        };
         let mut it = Membership::new(id(me, 1), &[record], now);
         run(&mut it, Event::Tick, now);
         it
@@ -150,14 +231,26 @@ fn who_left_is_not_brought_back_by_a_node_that_was_away() {
     run(&mut a, Event::Unlinked(id("c@h", 1)), now);
     let later = at(start, 5000);
     let out = run(&mut b, Event::Leave, later);
-    assert!(out.starts_with(&[Effect::Gossip]) && out.contains(&Effect::Close(name("a@h"))), "{out:?}");
-    let out = run(&mut a, Event::Heard { from: name("b@h"), records: b.records() }, later);
+    assert!(
+        out.starts_with(&[Effect::Gossip]) && out.contains(&Effect::Close(name("a@h"))),
+        "{out:?}"
+    );
+    let out = run(
+        &mut a,
+        Event::Heard {
+            from: name("b@h"),
+            records: b.records(),
+        },
+        later,
+    );
     assert!(out.contains(&Effect::Close(name("b@h"))), "{out:?}");
     assert_eq!(a.get(&name("b@h")).unwrap().state, State::Left);
     // c returns and dials b, then a.
     let mut c = Membership::new(id("c@h", 2), &c.records(), later);
     let refusal = b.admit(&hello(&c, false)).unwrap_err();
-    let Refusal::Left(record) = refusal else { panic!("{refusal:?}") };
+    let Refusal::Left(record) = refusal else {
+        panic!("{refusal:?}")
+    };
     assert!(record.left && record.name == name("b@h"));
     link(&mut c, &mut a, false, later).unwrap();
     assert_eq!(c.get(&name("b@h")).unwrap().state, State::Left);
@@ -166,8 +259,21 @@ fn who_left_is_not_brought_back_by_a_node_that_was_away() {
     run(&mut a, Event::Join(name("b@h")), later);
     link(&mut a, &mut b, true, later).unwrap();
     assert_eq!(states(&a), [("b", State::Up), ("c", State::Up)]);
-    let out = run(&mut c, Event::Heard { from: name("a@h"), records: a.records() }, later);
-    assert!(out.contains(&Effect::Dial { name: name("b@h"), join: false }), "{out:?}");
+    let out = run(
+        &mut c,
+        Event::Heard {
+            from: name("a@h"),
+            records: a.records(),
+        },
+        later,
+    );
+    assert!(
+        out.contains(&Effect::Dial {
+            name: name("b@h"),
+            join: false
+        }),
+        "{out:?}"
+    );
     link(&mut c, &mut b, false, later).unwrap();
 }
 
@@ -178,7 +284,14 @@ fn a_late_frame_of_a_former_peer_does_not_undo_a_leave() {
     let [mut a, mut b] = ["a@h", "b@h"].map(|n| Membership::new(id(n, 1), &[], now));
     link(&mut a, &mut b, true, now).unwrap();
     run(&mut b, Event::Leave, now);
-    run(&mut b, Event::Heard { from: name("a@h"), records: a.records() }, now);
+    run(
+        &mut b,
+        Event::Heard {
+            from: name("a@h"),
+            records: a.records(),
+        },
+        now,
+    );
     assert_eq!(states(&b), []);
 }
 
@@ -188,7 +301,11 @@ fn a_node_that_was_told_that_it_left_forgets_the_cluster_and_remembers_that_over
     let now = at(start, 0);
     let [mut a, mut b] = ["a@h", "b@h"].map(|n| Membership::new(id(n, 1), &[], now));
     link(&mut a, &mut b, true, now).unwrap();
-    let tombstone = MemberRecord { name: name("b@h"), stamp: u64::MAX / 2, left: true };
+    let tombstone = MemberRecord {
+        name: name("b@h"),
+        stamp: u64::MAX / 2,
+        left: true,
+    };
     run(&mut b, Event::RefusedAsLeft(tombstone.clone()), now);
     assert_eq!((states(&b), b.records()), (vec![], vec![tombstone.clone()]));
     let again = Membership::new(id("b@h", 2), &b.records(), now);

@@ -8,12 +8,21 @@ use crate::routing::{Applied, Replica, RouteChange};
 
 fn slice(version: u64, filters: usize) -> SliceSnapshot {
     let filters = (0..filters).map(|n| ByteString::from(format!("t/{n}"))).collect();
-    SliceSnapshot { version: RouteVersion(version), filters }
+    SliceSnapshot {
+        version: RouteVersion(version),
+        filters,
+    }
 }
 
 fn delta(from: u64, len: u64) -> RouteDelta {
-    let changes = (from..from + len).map(|n| RouteChange::Add(format!("d/{n}").into())).collect();
-    RouteDelta { from: RouteVersion(from), to: RouteVersion(from + len), changes }
+    let changes = (from..from + len)
+        .map(|n| RouteChange::Add(format!("d/{n}").into()))
+        .collect();
+    RouteDelta {
+        from: RouteVersion(from),
+        to: RouteVersion(from + len),
+        changes,
+    }
 }
 
 /// Sends all that may be sent and has the replica take it.
@@ -43,7 +52,10 @@ fn a_large_snapshot_and_the_deltas_meanwhile_arrive_whole() {
     assert!(!out.is_settled());
     assert_eq!(run(&mut out, &mut replica), Applied::Applied);
     assert!(out.is_settled());
-    assert_eq!((replica.version(), out.version()), (RouteVersion(25_004), RouteVersion(25_004)));
+    assert_eq!(
+        (replica.version(), out.version()),
+        (RouteVersion(25_004), RouteVersion(25_004))
+    );
 }
 
 #[test]

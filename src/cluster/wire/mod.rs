@@ -42,7 +42,11 @@ impl VersionRange {
 
 impl fmt::Display for VersionRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.min == self.max { write!(f, "{}", self.min) } else { write!(f, "{} to {}", self.min, self.max) }
+        if self.min == self.max {
+            write!(f, "{}", self.min)
+        } else {
+            write!(f, "{} to {}", self.min, self.max)
+        }
     }
 }
 
@@ -172,8 +176,14 @@ mod tests {
         let newer = VersionRange { min: 7, max: 9 };
         let (one, two) = tokio::join!(agree(&mut a, VERSIONS), agree(&mut b, newer));
         let (one, two) = (one.unwrap_err().to_string(), two.unwrap_err().to_string());
-        assert!(one.contains("we speak 1,") && one.contains("speaks 7 to 9"), "{one}");
-        assert!(two.contains("we speak 7 to 9") && two.contains("speaks 1"), "{two}");
+        assert!(
+            one.contains("we speak 1,") && one.contains("speaks 7 to 9"),
+            "{one}"
+        );
+        assert!(
+            two.contains("we speak 7 to 9") && two.contains("speaks 1"),
+            "{two}"
+        );
     }
 
     #[tokio::test]

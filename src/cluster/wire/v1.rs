@@ -201,7 +201,10 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
     if used == bytes.len() {
         Ok(value)
     } else {
-        Err(WireError::Malformed(format!("{} bytes follow the frame", bytes.len() - used)))
+        Err(WireError::Malformed(format!(
+            "{} bytes follow the frame",
+            bytes.len() - used
+        )))
     }
 }
 
@@ -235,7 +238,12 @@ impl<'a> WireMessage<'a> {
         let qos = QoS::from_bits(self.flags & 3)
             .filter(|_| self.flags < 8)
             .ok_or_else(|| WireError::Malformed(format!("flags {:#x} of a message", self.flags)))?;
-        let parts = [self.topic.as_bytes(), self.publisher.as_bytes(), self.pass_through, self.payload];
+        let parts = [
+            self.topic.as_bytes(),
+            self.publisher.as_bytes(),
+            self.pass_through,
+            self.payload,
+        ];
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let [topic, publisher, pass_through, payload] = if len * 2 > frame.len() {
             parts.map(|part| frame.slice_ref(part))
@@ -252,7 +260,9 @@ impl<'a> WireMessage<'a> {
             qos,
             retain: self.flags & 4 != 0,
             pass_through,
-            expires_at: self.expires_in_ms.and_then(|ms| now.checked_add(Duration::from_millis(ms))),
+            expires_at: self
+                .expires_in_ms
+                .and_then(|ms| now.checked_add(Duration::from_millis(ms))),
             publisher: text(publisher)?,
         }))
     }

@@ -21,7 +21,11 @@ fn message(payload: &[u8]) -> Message {
 }
 
 fn record() -> MemberRecord {
-    MemberRecord { name: "a@h".parse().unwrap(), stamp: 7, left: true }
+    MemberRecord {
+        name: "a@h".parse().unwrap(),
+        stamp: 7,
+        left: true,
+    }
 }
 
 #[test]
@@ -35,22 +39,46 @@ fn the_bytes_of_every_frame_are_frozen() {
         last: true,
     };
     let changes = vec![RouteChange::Add("x".into()), RouteChange::Remove("y".into())];
-    let delta = RouteDelta { from: RouteVersion(1), to: RouteVersion(3), changes };
+    let delta = RouteDelta {
+        from: RouteVersion(1),
+        to: RouteVersion(3),
+        changes,
+    };
     let golden: Vec<(Frame<'_>, &str)> = vec![
         (Frame::Snapshot(chunk), "00fb2c010103782f230001"),
         (Frame::Delta(delta), "01010302000178010179"),
         (Frame::Resync, "02"),
-        (Frame::RoutesHeld { frames: 5, version: RouteVersion(2) }, "030502"),
         (
-            Frame::Forward { seq: 9, messages: vec![WireMessage::of(&sent, now).unwrap()] },
+            Frame::RoutesHeld {
+                frames: 5,
+                version: RouteVersion(2),
+            },
+            "030502",
+        ),
+        (
+            Frame::Forward {
+                seq: 9,
+                messages: vec![WireMessage::of(&sent, now).unwrap()],
+            },
             "04090103612f620500026331020101026869",
         ),
         (Frame::Forwarded { seq: 9 }, "0509"),
         (Frame::Canary { nonce: 250 }, "06fa"),
         (Frame::CanaryBack { nonce: 251 }, "07fbfb00"),
-        (Frame::Tick { number: 1, routes: RouteVersion(2) }, "080102"),
+        (
+            Frame::Tick {
+                number: 1,
+                routes: RouteVersion(2),
+            },
+            "080102",
+        ),
         (Frame::TickBack { number: 1 }, "0901"),
-        (Frame::Members { members: vec![record()] }, "0a01036140680701"),
+        (
+            Frame::Members {
+                members: vec![record()],
+            },
+            "0a01036140680701",
+        ),
         (Frame::Leaving { reason: "left" }, "0b046c656674"),
     ];
     for (frame, bytes) in golden {
@@ -62,11 +90,24 @@ fn the_bytes_of_every_frame_are_frozen() {
 
 #[test]
 fn the_bytes_of_the_opening_are_frozen() {
-    let node = NodeId { name: "a@h".parse().unwrap(), incarnation: Incarnation(3) };
-    let hello = Hello { node: node.clone(), link: 4, join: true, received: 0, members: vec![record()] };
+    let node = NodeId {
+        name: "a@h".parse().unwrap(),
+        incarnation: Incarnation(3),
+    };
+    let hello = Hello {
+        node: node.clone(),
+        link: 4,
+        join: true,
+        received: 0,
+        members: vec![record()],
+    };
     assert_eq!(hex(&encode(&hello)), "036140680304010001036140680701");
     assert_eq!(decode::<Hello>(&encode(&hello)).unwrap(), hello);
-    let welcome = Answer::Welcome { node, received: 2, members: vec![] };
+    let welcome = Answer::Welcome {
+        node,
+        received: 2,
+        members: vec![],
+    };
     assert_eq!(hex(&encode(&welcome)), "0003614068030200");
     let refusals = [
         (Refusal::Simultaneous, "0100"),
@@ -90,10 +131,18 @@ fn a_message_comes_out_as_it_went_in_whether_copied_or_kept() {
         let mut sent = message(&vec![7; size]);
         sent.expires_at = Some(now + Duration::from_secs(60));
         let small = message(b"");
-        let messages = vec![WireMessage::of(&sent, now).unwrap(), WireMessage::of(&small, now).unwrap()];
+        let messages = vec![
+            WireMessage::of(&sent, now).unwrap(),
+            WireMessage::of(&small, now).unwrap(),
+        ];
         let frame = Bytes::from(encode(&Frame::Forward { seq: 1, messages }));
-        let Frame::Forward { messages, .. } = decode(&frame).unwrap() else { panic!("not a forward") };
-        let came: Vec<_> = messages.into_iter().map(|it| it.into_message(&frame, now).unwrap()).collect();
+        let Frame::Forward { messages, .. } = decode(&frame).unwrap() else {
+            panic!("not a forward")
+        };
+        let came: Vec<_> = messages
+            .into_iter()
+            .map(|it| it.into_message(&frame, now).unwrap())
+            .collect();
         assert_eq!((&*came[0], &*came[1]), (&sent, &small));
     }
 }
@@ -111,7 +160,10 @@ fn qos_3_and_unknown_flags_are_refused() {
     let now = Instant::now();
     let sent = message(b"x");
     for flags in [3, 7, 8, 255] {
-        let wire = WireMessage { flags, ..WireMessage::of(&sent, now).unwrap() };
+        let wire = WireMessage {
+            flags,
+            ..WireMessage::of(&sent, now).unwrap()
+        };
         assert!(wire.into_message(&Bytes::new(), now).is_err(), "{flags}");
     }
 }
@@ -120,13 +172,21 @@ fn qos_3_and_unknown_flags_are_refused() {
 fn garbage_is_refused_at_every_cut_and_never_panics() {
     let now = Instant::now();
     let sent = message(b"payload");
-    let good = encode(&Frame::Forward { seq: 1, messages: vec![WireMessage::of(&sent, now).unwrap()] });
+    let good = encode(&Frame::Forward {
+        seq: 1,
+        messages: vec![WireMessage::of(&sent, now).unwrap()],
+    });
     for cut in 0..good.len() {
         assert!(decode::<Frame<'_>>(&good[..cut]).is_err(), "cut at {cut}");
     }
     let mut long = good.clone();
     long.push(0);
-    assert!(decode::<Frame<'_>>(&long).unwrap_err().to_string().contains("1 bytes follow"));
+    assert!(
+        decode::<Frame<'_>>(&long)
+            .unwrap_err()
+            .to_string()
+            .contains("1 bytes follow")
+    );
     assert!(decode::<Frame<'_>>(&[200; 64]).is_err());
     // A length of 2^60 elements reserves nothing.
     assert!(decode::<Frame<'_>>(&[4, 1, 253, 0, 0, 0, 0, 0, 0, 0, 16]).is_err());
