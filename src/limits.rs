@@ -23,6 +23,10 @@ pub const RECEIVE_MAXIMUM: u16 = 1024;
 /// Subscriptions of one session.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 
+/// User Properties of one packet other than PUBLISH: 5 bytes on the wire cost 64 in memory, and a
+/// CONNECT is decoded before anybody is authenticated.
+pub const USER_PROPERTIES_MAX: usize = 256;
+
 /// Levels of a topic name or filter (mosquitto: 200).
 pub const TOPIC_LEVELS_MAX: usize = 128;
 

@@ -49,6 +49,22 @@ impl Message {
         })
     }
 
+    /// The same message in storage of its own.
+    ///
+    /// A decoded message is a range of the buffer that it was read into and keeps all of that alive.
+    /// Whoever stores it for long (retained messages, queues of absent clients) stores this instead.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let string = |text: &ByteString| ByteString::from(&**text);
+        Self {
+            topic: string(&self.topic),
+            payload: Bytes::copy_from_slice(&self.payload),
+            pass_through: Bytes::copy_from_slice(&self.pass_through),
+            publisher: string(&self.publisher),
+            ..*self
+        }
+    }
+
     /// Bytes that the message counts for in bounded queues: topic, payload, properties.
     #[must_use]
     pub fn weight(&self) -> usize {
