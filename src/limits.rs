@@ -90,3 +90,45 @@ pub const RETAINED_LEN_MAX: usize = 1_000_000;
 
 /// Bytes of retained messages: topics, payloads and properties.
 pub const RETAINED_BYTES_MAX: usize = 256 << 20;
+
+/// Largest frame of the registry, in bytes: a full list of names is 185 KiB.
+pub const REGISTRY_FRAME_BYTES_MAX: usize = 256 << 10;
+
+/// Names in one registry: nodes on one host. More than any host has cores for.
+pub const REGISTRY_NAMES_MAX: usize = 128;
+
+/// Listeners that one node announces.
+pub const REGISTRY_LISTENERS_MAX: usize = 16;
+
+/// Bytes of one announced listener, `address:port` with a scheme.
+pub const REGISTRY_LISTENER_BYTES_MAX: usize = 80;
+
+/// Connections to one registry: a lease for each name and some that ask.
+pub const REGISTRY_CONNECTIONS_MAX: usize = 512;
+
+/// Connections to one registry that have not proved the cookie yet.
+pub const REGISTRY_UNPROVED_MAX: usize = 64;
+
+/// The share of one address in [`REGISTRY_UNPROVED_MAX`], so that one host cannot lock out the rest.
+pub const REGISTRY_UNPROVED_PER_ADDRESS_MAX: usize = 16;
+
+/// Failed proofs from one address within [`PROOF_FAILURE_WINDOW`] before it is not listened to.
+pub const PROOF_FAILURES_MAX: u32 = 10;
+
+/// See [`PROOF_FAILURES_MAX`].
+pub const PROOF_FAILURE_WINDOW: Duration = Duration::from_secs(10);
+
+/// Addresses remembered for their failed proofs.
+pub const PROOF_FAILURE_ADDRESSES_MAX: usize = 1024;
+
+/// A proved registry connection without a lease that asks nothing for so long is closed.
+pub const REGISTRY_IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// Longest wait for a registry to take a connection, and for each of its answers.
+pub const REGISTRY_ANSWER_MAX: Duration = Duration::from_secs(3);
+
+/// First and last pause of a node that can neither serve its registry nor register with it.
+pub const REGISTRY_RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(5));
+
+/// Longest pause before the race for a registry whose server is gone; take-over has to end within 1 s.
+pub const REGISTRY_RACE_JITTER_MAX: Duration = Duration::from_millis(25);

@@ -1,1 +1,21 @@
 //! Floor 3: names of nodes on a host, and the proof of the cookie.
+//!
+//! Read `docs/PROTOCOL.md` first; [`handshake`] cites its steps. Values: [`cookie`], [`handshake`],
+//! [`names`], [`attempts`], [`endpoint`], [`wire`]. Sockets: [`server`], [`client`]. One actor:
+//! [`Registry`](actor::Registry).
+
+pub mod attempts;
+pub mod client;
+pub mod cookie;
+pub mod endpoint;
+pub mod handshake;
+pub mod names;
+pub mod render;
+pub mod server;
+pub mod wire;
+
+pub use client::{ClientError, RegistryClient};
+pub use cookie::{Cookie, CookieError, CookieSource};
+pub use endpoint::{Endpoint, EndpointError};
+pub use handshake::{HandshakeError, Identity, Proved, Purpose, prove_as_client, prove_as_server};
+pub use wire::{Announcement, Refusal, Registration};
