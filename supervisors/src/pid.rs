@@ -1,0 +1,276 @@
+//! A process as others see it: its identity, its mailbox's depth, exit signals, monitors.
+
+use crate::exit::{Down, ExitReason, MonitorRef};
+use crate::intensity::Intensity;
+use crate::spec::{ChildInfo, Strategy};
+use crate::tree::Tree;
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::SystemTime;
+
+/// Bits of [`Control::signals`].
+pub(crate) const SHUTDOWN: u8 = 1;
+pub(crate) const KILL: u8 = 2;
+pub(crate) const CRASH: u8 = 4;
+
+static NEXT_PID: AtomicU64 = AtomicU64::new(1);
+static NEXT_MONITOR: AtomicU64 = AtomicU64::new(1);
+
+/// Identity of one process: of one incarnation of a child, never reused. Printed like Erlang's, `<0.42.0>`.
+#[derive(Clone)]
+pub struct Pid(pub(crate) Arc<Control>);
+
+type Notice = Box<dyn FnOnce(Down) + Send>;
+
+/// What a process and those who know it share.
+pub(crate) struct Control {
+    pub(crate) number: u64,
+    pub(crate) path: Arc<str>,
+    pub(crate) info: ChildInfo,
+    pub(crate) tree: Tree,
+    /// The supervisor's pid; none for the root.
+    pub(crate) parent: Option<Pid>,
+    /// Which start of this child this is, from 1.
+    pub(crate) generation: u64,
+    pub(crate) since: SystemTime,
+    /// A supervisor's strategy and intensity, known when its spec is.
+    pub(crate) rule: OnceLock<(Strategy, Intensity)>,
+    /// Messages given to the mailbox (any thread) …
+    sent: AtomicUsize,
+    /// … and taken out of it (only the process itself writes).
+    handled: AtomicUsize,
+    signals: AtomicU8,
+    alive: AtomicBool,
+    /// Processes below this one that have not ended.
+    children: AtomicUsize,
+    cold: Mutex<Cold>,
+}
+
+/// What is touched at birth, death and signals only.
+#[derive(Default)]
+struct Cold {
+    waker: Option<Waker>,
+    crash: Option<String>,
+    monitors: BTreeMap<u64, (u64, Notice)>,
+}
+
+impl Pid {
+    pub(crate) fn new(
+        tree: Tree,
+        path: Arc<str>,
+        info: ChildInfo,
+        parent: Option<Pid>,
+        generation: u64,
+    ) -> Pid {
+        if let Some(parent) = &parent {
+            parent.0.children.fetch_add(1, AcqRel);
+        }
+        let pid = Pid(Arc::new(Control {
+            number: NEXT_PID.fetch_add(1, Relaxed),
+            path,
+            info,
+            tree,
+            parent,
+            generation,
+            since: SystemTime::now(),
+            rule: OnceLock::new(),
+            sent: AtomicUsize::new(0),
+            handled: AtomicUsize::new(0),
+            signals: AtomicU8::new(0),
+            alive: AtomicBool::new(true),
+            children: AtomicUsize::new(0),
+            cold: Mutex::new(Cold::default()),
+        }));
+        pid.0.tree.insert(&pid);
+        pid
+    }
+
+    /// Where the process stands in the tree: `root/core/router`.
+    pub fn path(&self) -> &Arc<str> {
+        &self.0.path
+    }
+
+    /// The child's id in its supervisor.
+    pub fn id(&self) -> &Arc<str> {
+        &self.0.info.id
+    }
+
+    /// Which start of this child it is, counted from 1 within one life of its supervisor.
+    pub fn generation(&self) -> u64 {
+        self.0.generation
+    }
+
+    /// True until its exit has been reported.
+    pub fn is_alive(&self) -> bool {
+        self.0.alive.load(Acquire)
+    }
+
+    /// Messages sent to it by `cast` and `call` and not yet handled; 0 once it has ended.
+    pub fn mailbox_len(&self) -> usize {
+        if !self.is_alive() {
+            return 0;
+        }
+        let handled = self.0.handled.load(Relaxed);
+        self.0.sent.load(Relaxed).saturating_sub(handled)
+    }
+
+    /// Sends an exit signal (OTP `exit(Pid, Reason)`); nothing happens to a process that has ended.
+    ///
+    /// `Killed` cannot be refused and runs no callback; every other reason asks the process to stop: its
+    /// `stopping()` may finish work first, its exit reason is `Shutdown`. A process that is inside a handler
+    /// sees the signal when the handler returns: there is no preemption.
+    pub fn exit(&self, reason: ExitReason) {
+        self.signal(if reason == ExitReason::Killed {
+            KILL
+        } else {
+            SHUTDOWN
+        });
+    }
+
+    pub(crate) fn crash(&self, why: &str) {
+        self.cold().crash = Some(why.to_owned());
+        self.signal(CRASH);
+    }
+
+    fn signal(&self, bit: u8) {
+        if !self.is_alive() {
+            return;
+        }
+        self.0.signals.fetch_or(bit, AcqRel);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let waker = self.cold().waker.clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn signals(&self) -> u8 {
+        self.0.signals.load(Acquire)
+    }
+
+    pub(crate) fn take_crash(&self) -> String {
+        self.cold().crash.take().unwrap_or_default()
+    }
+
+    /// Who is to be woken by a signal. A task's waker stays the same for its life.
+    pub(crate) fn bind(&self, waker: &Waker) {
+        self.cold().waker = Some(waker.clone());
+    }
+
+    pub(crate) fn count_sent(&self) {
+        self.0.sent.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn uncount_sent(&self) {
+        self.0.sent.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn count_handled(&self) {
+        // Only the process itself writes here, so no read-modify-write is needed.
+        self.0
+            .handled
+            .store(self.0.handled.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    pub(crate) fn live_children(&self) -> usize {
+        self.0.children.load(Acquire)
+    }
+
+    pub(crate) fn watch(&self, watcher: u64, notice: Notice) -> MonitorRef {
+        let monitor = MonitorRef(NEXT_MONITOR.fetch_add(1, Relaxed));
+        let mut cold = self.cold();
+        if self.is_alive() {
+            cold.monitors.insert(monitor.0, (watcher, notice));
+            return monitor;
+        }
+        drop(cold);
+        notice(Down {
+            pid: self.clone(),
+            reason: ExitReason::NoProc,
+            monitor,
+            watcher,
+        });
+        monitor
+    }
+
+    pub(crate) fn unwatch(&self, monitor: MonitorRef) {
+        // Dropped after the lock: a notice holds a reference to the watcher's mailbox.
+        let notice = self.cold().monitors.remove(&monitor.0);
+        drop(notice);
+    }
+
+    /// The end: from here on nobody finds it, and everybody who watched is told.
+    pub(crate) fn bury(&self, reason: &ExitReason) {
+        self.0.tree.remove(self);
+        let (monitors, waker) = {
+            let mut cold = self.cold();
+            self.0.alive.store(false, Release);
+            (std::mem::take(&mut cold.monitors), cold.waker.take())
+        };
+        drop(waker);
+        for (number, (watcher, notice)) in monitors {
+            notice(Down {
+                pid: self.clone(),
+                reason: reason.clone(),
+                monitor: MonitorRef(number),
+                watcher,
+            });
+        }
+        if let Some(parent) = &self.0.parent
+            && parent.0.children.fetch_sub(1, AcqRel) == 1
+        {
+            // A dead supervisor waits for its last child before it is reported.
+            parent.wake();
+        }
+    }
+
+    fn cold(&self) -> MutexGuard<'_, Cold> {
+        // Nothing panics while it is held; were it poisoned, the data would still be whole.
+        self.0.cold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartialEq for Pid {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.number == other.0.number
+    }
+}
+
+impl Eq for Pid {}
+
+impl Hash for Pid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.number.hash(state);
+    }
+}
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<0.{}.0>", self.0.number)
+    }
+}
+
+impl fmt::Debug for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Serialize for Pid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

@@ -1,0 +1,325 @@
+//! The whole tree: starting and stopping it, and looking at every process in it.
+
+use crate::error::{InitFailure, NoSuchProcess, StartError};
+use crate::exit::ExitReason;
+use crate::intensity::Intensity;
+use crate::panic::install_hook;
+use crate::pid::Pid;
+use crate::process::{ChildEvent, Parent};
+use crate::report::{Report, ReportSink, to_tracing};
+use crate::spec::{ChildSpec, ProcessKind, Restart, Shutdown, Strategy, child_path};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::collections::hash_map::{DefaultHasher, HashMap};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+use tokio::sync::{mpsc, watch};
+
+const SHARDS: usize = 64;
+
+/// How a tree reports and remembers.
+#[derive(Clone)]
+pub struct TreeOptions {
+    /// Receives every report; `tracing` unless said.
+    pub sink: ReportSink,
+    /// Restarts that [`Tree::history`] remembers.
+    pub history_len_max: usize,
+}
+
+impl Default for TreeOptions {
+    fn default() -> Self {
+        TreeOptions {
+            sink: to_tracing(),
+            history_len_max: 1000,
+        }
+    }
+}
+
+impl fmt::Debug for TreeOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TreeOptions")
+            .field("history_len_max", &self.history_len_max)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The live processes of one tree. Cloning shares it; every method may be called from any thread.
+#[derive(Clone)]
+pub struct Tree(Arc<Table>);
+
+struct Table {
+    shards: [Mutex<HashMap<Arc<str>, Pid>>; SHARDS],
+    sink: ReportSink,
+    history: Mutex<VecDeque<RestartRecord>>,
+    history_len_max: usize,
+}
+
+/// One live process.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessInfo {
+    /// `root/core/router`; ids with `/` or `%` are percent-escaped.
+    pub path: Arc<str>,
+    /// The child's id, not escaped.
+    pub id: Arc<str>,
+    /// What it is.
+    pub kind: ProcessKind,
+    /// Which incarnation.
+    pub pid: Pid,
+    /// Times it has been started again since its supervisor started.
+    pub restarts: u64,
+    /// Which start this is, from 1.
+    pub generation: u64,
+    /// When it was started.
+    pub since: SystemTime,
+    /// Messages waiting.
+    pub mailbox_len: usize,
+    /// When it is restarted.
+    pub restart: Restart,
+    /// How it is stopped.
+    pub shutdown: Shutdown,
+    /// Of a supervisor: whom it restarts together.
+    pub strategy: Option<Strategy>,
+    /// Of a supervisor: how many restarts it tolerates.
+    #[serde(skip)]
+    pub intensity: Option<Intensity>,
+    /// The Rust type of its actor.
+    pub actor: &'static str,
+}
+
+/// One restart, or the decision against it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RestartRecord {
+    /// When the child's exit was handled.
+    pub at: SystemTime,
+    /// Path of the supervisor.
+    pub supervisor: Arc<str>,
+    /// Path of the child.
+    pub path: Arc<str>,
+    /// Why it had ended (or could not be started).
+    pub reason: ExitReason,
+    /// What became of it.
+    pub outcome: RestartOutcome,
+    /// Restarts within the supervisor's period, with this one.
+    pub n: u32,
+    /// Which start of the child it is.
+    pub generation: u64,
+    /// From exit to start, in µs.
+    pub downtime_us: u64,
+    /// Siblings restarted with it, by id.
+    pub children_restarted: Vec<Arc<str>>,
+}
+
+/// What became of a child that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartOutcome {
+    /// It runs again.
+    Restarted,
+    /// Its start failed; it will be tried again.
+    StartFailed,
+    /// The supervisor's intensity was used up: it gave up.
+    GaveUp,
+}
+
+impl Tree {
+    pub(crate) fn new(options: TreeOptions) -> Self {
+        Tree(Arc::new(Table {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            sink: options.sink,
+            history: Mutex::default(),
+            history_len_max: options.history_len_max,
+        }))
+    }
+
+    /// Every live process, parents before children and siblings in start order.
+    pub fn list(&self) -> Vec<ProcessInfo> {
+        let mut pids = Vec::with_capacity(self.count());
+        for shard in &self.0.shards {
+            pids.extend(lock(shard).values().cloned());
+        }
+        pids.sort_by_cached_key(place);
+        pids.into_iter().map(ProcessInfo::of).collect()
+    }
+
+    /// The live process at `path`.
+    pub fn find(&self, path: &str) -> Option<Pid> {
+        lock(self.shard(path)).get(path).cloned()
+    }
+
+    /// Makes the process at `path` panic with `why` when it is polled next. Only that process.
+    ///
+    /// # Errors
+    /// [`NoSuchProcess`] if nobody lives there.
+    pub fn crash(&self, path: &str, why: &str) -> Result<(), NoSuchProcess> {
+        self.find(path)
+            .ok_or_else(|| NoSuchProcess(path.to_owned()))?
+            .crash(why);
+        Ok(())
+    }
+
+    /// The last restarts, oldest first.
+    pub fn history(&self) -> Vec<RestartRecord> {
+        lock(&self.0.history).iter().cloned().collect()
+    }
+
+    /// Number of live processes.
+    pub fn count(&self) -> usize {
+        self.0.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    pub(crate) fn insert(&self, pid: &Pid) {
+        lock(self.shard(pid.path())).insert(pid.path().clone(), pid.clone());
+    }
+
+    /// Takes `pid` out, unless a successor already stands in its place.
+    pub(crate) fn remove(&self, pid: &Pid) {
+        let mut shard = lock(self.shard(pid.path()));
+        if shard.get(pid.path()).is_some_and(|there| there == pid) {
+            let gone = shard.remove(pid.path());
+            drop(shard);
+            drop(gone);
+        }
+    }
+
+    pub(crate) fn report(&self, report: &Report) {
+        (self.0.sink)(report);
+    }
+
+    pub(crate) fn remember(&self, record: RestartRecord) {
+        let mut history = lock(&self.0.history);
+        while history.len() >= self.0.history_len_max.max(1) {
+            history.pop_front();
+        }
+        history.push_back(record);
+    }
+
+    fn shard(&self, path: &str) -> &Mutex<HashMap<Arc<str>, Pid>> {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        // Truncation is harmless: only the low bits are used.
+        &self.0.shards[hasher.finish() as usize % SHARDS]
+    }
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tree")
+            .field("processes", &self.count())
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics under these locks; were one poisoned, its map would still be whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sort key: the places of all ancestors, from the root down.
+fn place(pid: &Pid) -> Vec<(u32, Arc<str>)> {
+    let mut places = Vec::with_capacity(4);
+    let mut next = Some(pid);
+    while let Some(pid) = next {
+        places.push((pid.0.info.position, pid.id().clone()));
+        next = pid.0.parent.as_ref();
+    }
+    places.reverse();
+    places
+}
+
+impl ProcessInfo {
+    fn of(pid: Pid) -> Self {
+        let control = &pid.0;
+        ProcessInfo {
+            path: control.path.clone(),
+            id: control.info.id.clone(),
+            kind: control.info.kind,
+            restarts: control.generation.saturating_sub(1),
+            generation: control.generation,
+            since: control.since,
+            mailbox_len: pid.mailbox_len(),
+            restart: control.info.restart,
+            shutdown: control.info.shutdown,
+            strategy: control.rule.get().map(|rule| rule.0),
+            intensity: control.rule.get().map(|rule| rule.1),
+            actor: control.info.actor,
+            pid,
+        }
+    }
+}
+
+/// The running tree. Dropping it does not stop the tree.
+#[derive(Clone, Debug)]
+pub struct Root {
+    tree: Tree,
+    pid: Pid,
+    exit: watch::Receiver<Option<ExitReason>>,
+}
+
+impl Root {
+    /// The processes of the tree.
+    pub fn tree(&self) -> Tree {
+        self.tree.clone()
+    }
+
+    /// The top process.
+    pub fn pid(&self) -> &Pid {
+        &self.pid
+    }
+
+    /// Stops everything in reverse start order, each child by its shutdown protocol. The root itself is given all
+    /// the time it takes.
+    pub async fn stop(&self) -> ExitReason {
+        self.pid.exit(ExitReason::Shutdown);
+        self.wait().await
+    }
+
+    /// Waits until the top process has ended: by [`Root::stop`], or because the tree gave up.
+    pub async fn wait(&self) -> ExitReason {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(ExitReason::Killed),
+            // The thread that watches is gone: the runtime is.
+            Err(_) => ExitReason::Killed,
+        }
+    }
+}
+
+/// Starts a tree and waits until every child of its spec has been initialised.
+///
+/// Must be called inside an actix `System`. If a child fails to start, those before it are stopped in reverse order
+/// and nothing is left running.
+///
+/// # Errors
+/// [`StartError::Init`] with the reason; [`StartError::Ignored`] if the top process chose not to run.
+pub async fn start(root: ChildSpec, options: TreeOptions) -> Result<Root, StartError> {
+    install_hook();
+    let tree = Tree::new(options);
+    let (events, mut inbox) = mpsc::unbounded_channel();
+    let pid = Pid::new(
+        tree.clone(),
+        child_path("", root.id()),
+        root.info.clone(),
+        None,
+        1,
+    );
+    root.launch(pid.clone(), Parent::Root(events));
+    match inbox.recv().await {
+        Some(ChildEvent::Started(_)) => {}
+        Some(ChildEvent::Failed(_, InitFailure::Ignore)) => return Err(StartError::Ignored),
+        Some(ChildEvent::Failed(_, InitFailure::Failed(reason)) | ChildEvent::Exited(_, reason)) => {
+            return Err(StartError::Init(reason));
+        }
+        None => return Err(StartError::Init(ExitReason::Killed)),
+    }
+    let (end, exit) = watch::channel(None);
+    actix_rt::spawn(async move {
+        let reason = match inbox.recv().await {
+            Some(ChildEvent::Exited(_, reason)) => reason,
+            _ => ExitReason::Killed,
+        };
+        end.send_replace(Some(reason));
+    });
+    Ok(Root { tree, pid, exit })
+}
