@@ -1,2 +1,5 @@
-//! The `ermine` binary.
-fn main() {}
+//! The `ermine` binary: parse, run, exit code.
+
+fn main() -> std::process::ExitCode {
+    ermine::cli::main()
+}

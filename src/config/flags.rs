@@ -4,55 +4,50 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::file::{ConfigError, Draft};
 use super::{
-    Config, CookieSource, HostPort, LISTEN_DEFAULT, LISTENERS_MAX, ListenerConfig, LogConfig, LogFormat,
-    LogLevel, NAME_DEFAULT, REGISTRY_PORT_DEFAULT, WORKER_THREADS_MAX,
+    Config, HostPort, LISTEN_DEFAULT, LISTENERS_MAX, ListenerConfig, LogConfig, LogFormat, LogLevel,
+    NAME_DEFAULT, REGISTRY_PORT_DEFAULT, WORKER_THREADS_MAX,
 };
 use crate::node_name::NodeName;
+use crate::registry::CookieSource;
+use crate::registry::cookie::COOKIE_VARIABLE;
 
-/// The flags of `ermine start` (and of what looks at a configuration without starting).
-#[derive(clap::Args, Clone, Debug, Default)]
+/// What flags say; `None` or empty where they are silent. Unchecked text where it has a form, so that
+/// a bad flag and a bad line of the file get the same sentence.
+#[derive(Clone, Debug, Default)]
 pub struct Flags {
-    /// Name of this node [default: ermine@127.0.0.1]
-    #[arg(long, value_name = "NAME@HOST")]
+    /// `--name`.
     pub name: Option<String>,
-    /// Address for MQTT clients; may be given several times [default: 127.0.0.1:1883]
-    #[arg(long, value_name = "HOST:PORT")]
+    /// `--listen`, each time it was given; replaces the listeners of the file.
     pub listen: Vec<String>,
-    /// Folder for what outlives a run [default: ~/.ermine/NAME@HOST]
-    #[arg(long, value_name = "DIR")]
+    /// `--data-dir`.
     pub data_dir: Option<PathBuf>,
-    /// File with the cookie; made if it is missing [default: ~/.ermine.cookie]
-    #[arg(long, value_name = "FILE")]
+    /// `--cookie-file`.
     pub cookie_file: Option<PathBuf>,
-    /// Configuration in TOML; flags win over it
-    #[arg(long, value_name = "FILE")]
+    /// `--config`.
     pub config: Option<PathBuf>,
-    /// Let `ermine crash` make actors of this node panic
-    #[arg(long)]
+    /// `--allow-crash`.
     pub allow_crash: bool,
-    /// text or json [default: text]
-    #[arg(long, value_name = "FORMAT")]
+    /// `--log-format`.
     pub log_format: Option<String>,
-    /// error, warn, info, debug or trace [default: info]
-    #[arg(long, value_name = "LEVEL")]
+    /// `--log-level`.
     pub log_level: Option<String>,
-    /// Port for other nodes and for operators [default: chosen by the system]
-    #[arg(long, value_name = "PORT")]
+    /// `--dist-port`.
     pub dist_port: Option<u16>,
-    /// Threads that serve clients [default: one per core]
-    #[arg(long, value_name = "N")]
+    /// `--worker-threads`.
     pub worker_threads: Option<usize>,
 }
 
 /// What the process environment says. A value, so that tests need no environment of their own.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     /// `HOME`.
     pub home: Option<PathBuf>,
-    /// Whether `ERMINE_COOKIE` is set. Its text stays where it is.
-    pub has_cookie: bool,
+    /// The text of `ERMINE_COOKIE`: wiped when it is dropped, never shown.
+    pub cookie: Option<Zeroizing<String>>,
     /// `ERMINE_REGISTRY_PORT`.
     pub registry_port: Option<OsString>,
 }
@@ -65,7 +60,7 @@ impl Environment {
             home: std::env::var_os("HOME")
                 .filter(|home| !home.is_empty())
                 .map(PathBuf::from),
-            has_cookie: std::env::var_os("ERMINE_COOKIE").is_some(),
+            cookie: std::env::var_os(COOKIE_VARIABLE).map(|text| text.to_string_lossy().into_owned().into()),
             registry_port: std::env::var_os("ERMINE_REGISTRY_PORT"),
         }
     }
@@ -93,25 +88,18 @@ impl Environment {
     /// Where the cookie comes from: the flag, the variable, the file's key, `~/.ermine.cookie`.
     ///
     /// # Errors
-    /// One sentence if nothing is named and there is no home directory.
+    /// One sentence if none of them is there.
     pub fn cookie_source(
         &self,
-        flag: Option<&Path>,
+        flag: Option<PathBuf>,
         configured: Option<PathBuf>,
     ) -> Result<CookieSource, ConfigError> {
-        if let Some(path) = flag {
-            return Ok(CookieSource::File(path.into()));
-        }
-        if self.has_cookie {
-            return Ok(CookieSource::Environment);
-        }
-        if let Some(path) = configured {
-            return Ok(CookieSource::File(self.expanded(path)));
-        }
-        Ok(CookieSource::File(
-            self.home("the cookie file", "--cookie-file")?
-                .join(".ermine.cookie"),
-        ))
+        let variable = self.cookie.as_ref().map(|text| text.to_string());
+        let configured = configured
+            .filter(|_| variable.is_none())
+            .map(|path| self.expanded(path));
+        CookieSource::find(flag.or(configured), variable, self.home.clone())
+            .map_err(|error| ConfigError::new(error.to_string()))
     }
 
     /// A path of the file with `~/` in front means the home directory: no shell has seen it.
@@ -177,7 +165,7 @@ pub(super) fn lay_over(
     let registry_port = environment.registry_port()?.or(draft.registry_port);
     Ok(Config {
         name,
-        cookie: environment.cookie_source(flags.cookie_file.as_deref(), draft.cookie_file)?,
+        cookie: environment.cookie_source(flags.cookie_file.clone(), draft.cookie_file)?,
         data_dir,
         listeners: checked_listeners(listeners)?,
         registry_port: registry_port.unwrap_or(REGISTRY_PORT_DEFAULT),

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::node_name::NodeName;
+use crate::registry::CookieSource;
 pub use file::ConfigError;
 pub use flags::{Environment, Flags};
 pub use limits::Limits;
@@ -35,12 +36,12 @@ pub const LISTENERS_MAX: usize = 64;
 /// the cluster's arbiter and the control arbiter.
 pub const WORKER_THREADS_MAX: usize = 48;
 
-/// Everything that a node is told before it starts. Checked; holds no secret.
-#[derive(Clone, Debug, PartialEq)]
+/// Everything that a node is told before it starts, checked.
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The name, `name@host`. Other nodes reach this one at its host part.
     pub name: NodeName,
-    /// Where the cookie comes from.
+    /// Where the cookie comes from; not read yet.
     pub cookie: CookieSource,
     /// Folder for what outlives a run; made on start.
     pub data_dir: PathBuf,
@@ -91,24 +92,6 @@ impl Config {
                 self.data_dir.display()
             ))
         })
-    }
-}
-
-/// Where the cookie comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CookieSource {
-    /// The variable `ERMINE_COOKIE`; its text is read where the cookie is needed, and not kept here.
-    Environment,
-    /// A file that only its owner may read.
-    File(PathBuf),
-}
-
-impl fmt::Display for CookieSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Environment => f.write_str("the variable ERMINE_COOKIE"),
-            Self::File(path) => write!(f, "{}", path.display()),
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 fn environment() -> Environment {
     Environment {
         home: Some("/home/kim".into()),
-        has_cookie: false,
+        cookie: None,
         registry_port: None,
     }
 }
@@ -43,10 +43,7 @@ fn without_file_and_flags_a_node_listens_on_loopback_only() {
         }]
     );
     assert_eq!(config.data_dir, Path::new("/home/kim/.ermine/ermine@127.0.0.1"));
-    assert_eq!(
-        config.cookie,
-        CookieSource::File("/home/kim/.ermine.cookie".into())
-    );
+    assert_eq!(config.cookie.to_string(), "/home/kim/.ermine.cookie");
     assert_eq!((config.registry_port, config.dist_port), (4366, 0));
     assert!(!config.allow_crash);
     assert!((1..=WORKER_THREADS_MAX).contains(&config.worker_threads));
@@ -82,7 +79,7 @@ fn every_key_of_a_file_is_read() {
     )
     .unwrap();
     assert_eq!(config.name.as_str(), "n7@10.0.0.7");
-    assert_eq!(config.cookie, CookieSource::File("/home/kim/secret".into()));
+    assert_eq!(config.cookie.to_string(), "/home/kim/secret");
     assert_eq!(config.data_dir, Path::new("/var/lib/ermine"));
     assert_eq!(
         (config.registry_port, config.dist_port, config.worker_threads),
@@ -153,7 +150,7 @@ fn flags_win_over_the_file() {
         .map(|listener| listener.listen.to_string())
         .collect();
     assert_eq!(shown, ["127.0.0.1:2", "127.0.0.1:3"]);
-    assert_eq!(config.cookie, CookieSource::File("c".into()));
+    assert_eq!(config.cookie.to_string(), "c");
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.data_dir, Path::new("/home/kim/.ermine/b@h"));
 }
@@ -331,19 +328,23 @@ fn a_bad_flag_is_named() {
 #[test]
 fn the_environment_names_the_cookie_and_the_registry_port() {
     let mut environment = environment();
-    environment.has_cookie = true;
+    environment.cookie = Some("0123456789abcdef".to_owned().into());
     environment.registry_port = Some("14366".into());
     let config = Config::load(&Flags::default(), &environment).unwrap();
     assert_eq!(
-        (config.cookie, config.registry_port),
-        (CookieSource::Environment, 14_366)
+        (config.cookie.to_string().as_str(), config.registry_port),
+        ("ERMINE_COOKIE", 14_366)
+    );
+    assert!(
+        !format!("{config:?}").contains("0123456789abcdef"),
+        "the secret is never shown"
     );
     let flags = Flags {
         cookie_file: Some("c".into()),
         ..Flags::default()
     };
     let config = Config::load(&flags, &environment).unwrap();
-    assert_eq!(config.cookie, CookieSource::File("c".into()));
+    assert_eq!(config.cookie.to_string(), "c");
     environment.registry_port = Some("none".into());
     let sentence = Config::load(&flags, &environment).unwrap_err().to_string();
     assert_eq!(
@@ -367,7 +368,7 @@ fn without_a_home_the_missing_places_must_be_named() {
         ..Flags::default()
     };
     let sentence = Config::load(&flags, &environment).unwrap_err().to_string();
-    assert!(sentence.ends_with("name it with --cookie-file"));
+    assert!(sentence.starts_with("there is no place for a cookie"));
 }
 
 #[test]

@@ -294,6 +294,7 @@ fn push_hex(text: &mut String, byte: u8) {
 }
 
 /// Where this node's cookie comes from. `Display` names the place, never the content.
+#[derive(Clone)]
 pub enum CookieSource {
     /// A file.
     File(PathBuf),

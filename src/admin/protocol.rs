@@ -1,0 +1,311 @@
+//! The control protocol: what `ermine` commands ask a node, and what it answers.
+//!
+//! It begins where the handshake of `docs/PROTOCOL.md` with purpose `control` ends. Frames are those of
+//! the registry (`registry/wire.rs`): a length and a bincode body, at most
+//! [`CONTROL_FRAME_BYTES_MAX`](crate::limits::CONTROL_FRAME_BYTES_MAX) long.
+//!
+//! 1. command → node: one [`Request`].
+//! 2. node → command: any number of [`Reply`]s; lists come in chunks of at most [`CHUNK_LEN_MAX`].
+//! 3. node → command: [`Reply::Done`] or [`Reply::Failed`]; then the node closes.
+//!
+//! The order of variants and fields is the encoding: new ones go to the end, and golden tests freeze
+//! the bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::node_name::{Incarnation, NodeName};
+
+/// Entries of a list in one reply. With the longest entries (a filter of 64 KiB and its nodes) a chunk
+/// may still pass the frame's bound, so [`chunks`] also counts bytes.
+pub const CHUNK_LEN_MAX: usize = 512;
+
+/// Bytes of entries in one reply, roughly: half of what a frame may hold.
+pub const CHUNK_BYTES_MAX: usize = crate::limits::CONTROL_FRAME_BYTES_MAX / 2;
+
+/// What a command asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Answered with one [`Reply::Status`].
+    Status,
+    /// Answered with [`Reply::Tree`] in the order of the tree, parents before children.
+    Tree,
+    /// Answered with [`Reply::Restarts`], oldest first.
+    Restarts,
+    /// Answered with one [`Reply::Crashed`].
+    Crash {
+        /// A path of the tree, or a part of one that names a single actor.
+        path: String,
+    },
+    /// Answered with [`Reply::Routes`] in the order of filters.
+    Routes,
+    /// Answered with [`Reply::Clients`] in the order of client ids.
+    Clients,
+    /// Answered with one [`Reply::Cluster`].
+    ClusterStatus,
+    /// Answered with a [`Reply::Step`] as each step ends, and one [`Reply::Cluster`].
+    Join {
+        /// The node to join.
+        other: NodeName,
+    },
+    /// Answered with one [`Reply::Cluster`].
+    Leave,
+    /// Answered before the node begins to stop.
+    Stop,
+}
+
+impl Request {
+    /// The command as an operator would write it, for the audit line.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Status => "status".into(),
+            Self::Tree => "tree".into(),
+            Self::Restarts => "restarts".into(),
+            Self::Crash { path } => format!("crash {}", path.escape_debug()),
+            Self::Routes => "routes".into(),
+            Self::Clients => "clients".into(),
+            Self::ClusterStatus => "cluster status".into(),
+            Self::Join { other } => format!("cluster join {other}"),
+            Self::Leave => "cluster leave".into(),
+            Self::Stop => "stop".into(),
+        }
+    }
+
+    /// Whether it changes the node: such commands are logged where others are only traced.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        matches!(
+            self,
+            Self::Crash { .. } | Self::Join { .. } | Self::Leave | Self::Stop
+        )
+    }
+}
+
+/// What a node answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The end: all was said and done.
+    Done,
+    /// The end: the command failed, in one sentence for the operator.
+    Failed(String),
+    /// The node.
+    Status(NodeStatus),
+    /// A chunk of the tree.
+    Tree(Vec<TreeEntry>),
+    /// A chunk of the history.
+    Restarts(Vec<RestartEntry>),
+    /// The path of the actor that panics now.
+    Crashed(String),
+    /// A chunk of the route table.
+    Routes(Vec<RouteEntry>),
+    /// A chunk of the clients.
+    Clients(Vec<ClientEntry>),
+    /// The cluster.
+    Cluster(ClusterStatus),
+    /// A step of a join.
+    Step(JoinStep),
+}
+
+/// A node. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub node: NodeName,
+    /// Which life of that name.
+    pub incarnation: Incarnation,
+    /// Version of the program.
+    pub version: String,
+    /// When it was started.
+    pub since_ms: u64,
+    /// MQTT addresses.
+    pub listeners: Vec<String>,
+    /// Port for other nodes and for operators.
+    pub dist_port: u16,
+    /// Connected clients.
+    pub clients: u64,
+    /// Sessions, also those whose client is away.
+    pub sessions: u64,
+    /// Filters in the route table, of all nodes.
+    pub routes: u64,
+    /// Processes in the tree.
+    pub processes: u64,
+    /// Restarts since the start of the node.
+    pub restarts: u64,
+    /// Other nodes that are connected.
+    pub peers: u64,
+    /// Whether `ermine crash` is allowed.
+    pub allow_crash: bool,
+}
+
+/// One process of the tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeEntry {
+    /// Path from the root, child ids joined by `/`.
+    pub path: String,
+    /// Child id: the last part of the path.
+    pub id: String,
+    /// `worker`, `supervisor` or `dynamic`.
+    pub kind: String,
+    /// Strategy of a supervisor.
+    pub strategy: Option<String>,
+    /// Intensity of a supervisor, `restarts/period`, for example `5/60s`.
+    pub intensity: Option<String>,
+    /// `permanent`, `transient` or `temporary`.
+    pub restart: String,
+    /// The Rust type of its actor.
+    pub actor: String,
+    /// Process id.
+    pub pid: String,
+    /// How often it was restarted.
+    pub restarts: u64,
+    /// Since when this life of it runs.
+    pub since_ms: u64,
+    /// Messages that wait for it.
+    pub mailbox_len: u64,
+}
+
+/// One restart, or the decision against it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartEntry {
+    /// When the end of the child was handled.
+    pub at_ms: u64,
+    /// Path of the child.
+    pub path: String,
+    /// Path of its supervisor.
+    pub supervisor: String,
+    /// Why it ended, or could not be started.
+    pub reason: String,
+    /// `restarted`, `start failed` or `gave up`.
+    pub outcome: String,
+    /// Restarts within the supervisor's period, with this one.
+    pub n: u32,
+    /// Which start of the child it is, from 1.
+    pub generation: u64,
+    /// From its end to its start, in µs.
+    pub downtime_us: u64,
+    /// Ids of the siblings that were restarted with it.
+    pub children_restarted: Vec<String>,
+}
+
+/// One filter and the nodes that have subscribers of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteEntry {
+    /// Topic filter.
+    pub filter: String,
+    /// Nodes, in the order of names.
+    pub nodes: Vec<NodeName>,
+}
+
+/// One session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientEntry {
+    /// Client id.
+    pub client_id: String,
+    /// Where it is connected from; nothing while it is away.
+    pub address: Option<String>,
+    /// Protocol: `3.1`, `3.1.1` or `5`.
+    pub protocol: String,
+    /// Since when the session is.
+    pub since_ms: u64,
+    /// How many subscriptions it has.
+    pub subscriptions: u64,
+    /// Messages queued.
+    pub queue_len: u64,
+}
+
+/// The cluster as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The node that was asked.
+    pub node: NodeName,
+    /// All members, itself included, in the order of names.
+    pub members: Vec<Member>,
+}
+
+/// One member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub node: NodeName,
+    /// Which life of it; nothing if it was never met.
+    pub incarnation: Option<Incarnation>,
+    /// Whether it runs, as far as the node that was asked can tell.
+    pub running: bool,
+    /// `local`, `up`, `suspect`, `connecting` or `down`.
+    pub link: String,
+    /// Since when the link is in that state.
+    pub since_ms: u64,
+    /// Routes held of it.
+    pub routes: u64,
+    /// Version of its slice of the route table.
+    pub routes_version: u64,
+    /// Why the link is down, if it is.
+    pub reason: Option<String>,
+}
+
+/// A step of a join that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinStep {
+    /// `name`, `registry`, `connection`, `version`, `cookie`, `route sync` or `canary`.
+    pub step: String,
+    /// Whether it went well; a join ends with the first step that did not.
+    pub ok: bool,
+    /// What was found, on one line.
+    pub detail: String,
+}
+
+/// What an entry of a list weighs in a frame, roughly.
+pub trait Weight {
+    /// Bytes.
+    fn weight(&self) -> usize;
+}
+
+impl Weight for TreeEntry {
+    fn weight(&self) -> usize {
+        160 + self.path.len() + self.id.len() + self.actor.len()
+    }
+}
+
+impl Weight for RestartEntry {
+    fn weight(&self) -> usize {
+        160 + 2 * self.path.len() + self.reason.len() + 64 * self.children_restarted.len()
+    }
+}
+
+impl Weight for RouteEntry {
+    fn weight(&self) -> usize {
+        16 + self.filter.len()
+            + self
+                .nodes
+                .iter()
+                .map(|node| 8 + node.as_str().len())
+                .sum::<usize>()
+    }
+}
+
+impl Weight for ClientEntry {
+    fn weight(&self) -> usize {
+        80 + self.client_id.len() + self.address.as_ref().map_or(0, String::len)
+    }
+}
+
+/// The entries in chunks that each fit a frame. No entry, no chunk.
+pub fn chunks<T: Weight>(entries: impl IntoIterator<Item = T>) -> impl Iterator<Item = Vec<T>> {
+    let mut entries = entries.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut chunk: Vec<T> = Vec::new();
+        let mut bytes = 0;
+        while let Some(entry) = entries.peek() {
+            let weight = entry.weight();
+            if !chunk.is_empty() && (chunk.len() == CHUNK_LEN_MAX || bytes + weight > CHUNK_BYTES_MAX) {
+                break;
+            }
+            bytes += weight;
+            chunk.extend(entries.next());
+        }
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+#[cfg(test)]
+mod tests;

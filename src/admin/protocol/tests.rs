@@ -1,0 +1,119 @@
+//! Goal: the language stays what it was. Method: golden bytes of each variant's number, and chunks
+//! that are fed with what they must bound.
+
+use super::*;
+use crate::limits::CONTROL_FRAME_BYTES_MAX;
+use crate::registry::wire::{decode, encode};
+
+fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn golden<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, bytes: &str) {
+    let encoded = encode::<CONTROL_FRAME_BYTES_MAX>(value).unwrap();
+    assert_eq!(hex(&encoded), bytes, "{value:?}");
+    assert_eq!(&decode::<T, CONTROL_FRAME_BYTES_MAX>(&encoded).unwrap(), value);
+}
+
+#[test]
+fn the_bytes_of_every_request_are_frozen() {
+    golden(&Request::Status, "00000000");
+    golden(&Request::Tree, "00000001");
+    golden(&Request::Restarts, "00000002");
+    golden(
+        &Request::Crash { path: "a/b".into() },
+        "000000030000000000000003612f62",
+    );
+    golden(&Request::Routes, "00000004");
+    golden(&Request::Clients, "00000005");
+    golden(&Request::ClusterStatus, "00000006");
+    golden(
+        &Request::Join { other: name("b@h") },
+        "000000070000000000000003624068",
+    );
+    golden(&Request::Leave, "00000008");
+    golden(&Request::Stop, "00000009");
+}
+
+#[test]
+fn the_bytes_of_replies_are_frozen() {
+    golden(&Reply::Done, "00000000");
+    golden(&Reply::Failed("no".into()), "0000000100000000000000026e6f");
+    golden(&Reply::Tree(vec![]), "000000030000000000000000");
+    golden(&Reply::Restarts(vec![]), "000000040000000000000000");
+    golden(&Reply::Crashed("r".into()), "00000005000000000000000172");
+    let route = RouteEntry {
+        filter: "t".into(),
+        nodes: vec![name("b@h")],
+    };
+    golden(
+        &Reply::Routes(vec![route]),
+        "0000000600000000000000010000000000000001740000000000000001\
+         0000000000000003624068",
+    );
+    golden(&Reply::Clients(vec![]), "000000070000000000000000");
+    let status = ClusterStatus {
+        node: name("b@h"),
+        members: vec![],
+    };
+    golden(
+        &Reply::Cluster(status),
+        "0000000800000000000000036240680000000000000000",
+    );
+    let step = JoinStep {
+        step: "name".into(),
+        ok: true,
+        detail: "b".into(),
+    };
+    golden(
+        &Reply::Step(step),
+        "0000000900000000000000046e616d6501000000000000000162",
+    );
+}
+
+#[test]
+fn garbage_is_no_request() {
+    for bytes in [
+        &[][..],
+        &[0, 0, 0],
+        &[0, 0, 0, 99],
+        &[0, 0, 0, 0, 1],
+        &[0, 0, 0, 3, 255, 255, 255, 255],
+    ] {
+        assert!(
+            decode::<Request, CONTROL_FRAME_BYTES_MAX>(bytes).is_err(),
+            "{bytes:?}"
+        );
+    }
+}
+
+#[test]
+fn a_list_is_cut_by_number_and_by_bytes() {
+    let route = |len: usize| RouteEntry {
+        filter: "f".repeat(len),
+        nodes: vec![],
+    };
+    let lens = |entries: Vec<RouteEntry>| chunks(entries).map(|chunk| chunk.len()).collect::<Vec<_>>();
+    assert_eq!(lens(vec![]), Vec::<usize>::new());
+    assert_eq!(lens(vec![route(1); CHUNK_LEN_MAX + 1]), [CHUNK_LEN_MAX, 1]);
+    let large = lens(vec![route(65_535); 100]);
+    assert_eq!(large.iter().sum::<usize>(), 100);
+    assert!(large.len() > 1);
+    for chunk in chunks(vec![route(65_535); 100]) {
+        assert!(encode::<CONTROL_FRAME_BYTES_MAX>(&Reply::Routes(chunk)).is_ok());
+    }
+    // What is too large for a chunk goes alone: the frame's bound has room for twice as much.
+    assert_eq!(lens(vec![route(CHUNK_BYTES_MAX + 1); 2]), [1, 1]);
+}
+
+#[test]
+fn only_what_changes_the_node_is_audited() {
+    assert!(Request::Stop.changes() && Request::Leave.changes());
+    assert!(!Request::Status.changes() && !Request::Tree.changes());
+    assert_eq!(Request::Crash { path: "a\n".into() }.words(), "crash a\\n");
+    assert_eq!(Request::Join { other: name("b@h") }.words(), "cluster join b@h");
+}

@@ -1,0 +1,339 @@
+//! The words of the command line, and nothing that acts on them.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::config::Flags;
+
+/// A clustered MQTT broker that works the way Erlang/OTP works.
+#[derive(Parser, Debug)]
+#[command(
+    name = "ermine",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What is to be done.
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Run a node until Ctrl-C
+    Start(StartArgs),
+    /// Check a configuration file without starting
+    CheckConfig {
+        /// The TOML file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// List the nodes that run on this host, as `epmd -names` does
+    Names {
+        #[command(flatten)]
+        cookie: CookieArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Show a node: version, addresses, clients, routes
+    Status(ListArgs),
+    /// Join nodes, leave them, see who is in
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Show the route table: topic filter, and the nodes that have subscribers
+    Routes(ListArgs),
+    /// List the connected clients
+    Clients(ListArgs),
+    /// Show the supervision tree
+    Tree(TreeArgs),
+    /// Show the children of one supervisor
+    Children {
+        /// Path in the tree, for example root/core
+        #[arg(value_name = "PATH")]
+        path: String,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Show what was restarted, when and why
+    Restarts(ListArgs),
+    /// Make one actor panic, on a node started with --allow-crash
+    Crash {
+        /// Path in the tree, for example root/core/router; a part that names one actor is enough
+        #[arg(value_name = "PATH")]
+        path: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Stop a node in good order, as Ctrl-C does
+    Stop {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// About the secret that makes nodes a cluster
+    #[command(subcommand)]
+    Cookie(CookieCommand),
+    /// Publish messages, in the manner of mosquitto_pub
+    #[command(disable_help_flag = true)]
+    Pub(PubArgs),
+    /// Subscribe and print what comes, in the manner of mosquitto_sub
+    #[command(disable_help_flag = true)]
+    Sub(SubArgs),
+}
+
+/// `ermine cluster …`
+#[derive(Subcommand, Debug)]
+pub(super) enum ClusterCommand {
+    /// Join another node, and thereby all that it is joined with
+    Join {
+        /// The other node
+        #[arg(value_name = "NAME@HOST")]
+        other: String,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Show the members: since when, state of the link, routes held of each
+    Status(ListArgs),
+    /// Leave the cluster; the node goes on alone
+    Leave(ListArgs),
+}
+
+/// `ermine cookie …`
+#[derive(Subcommand, Debug)]
+pub(super) enum CookieCommand {
+    /// Print a short hash of the cookie: where it is equal, cookies are equal
+    Fingerprint {
+        #[command(flatten)]
+        cookie: CookieArgs,
+    },
+}
+
+/// The flags of `ermine start` and of `ermine tree --from-config`.
+#[derive(Args, Debug, Default)]
+pub(super) struct StartArgs {
+    /// Name of this node [default: ermine@127.0.0.1]
+    #[arg(long, value_name = "NAME@HOST")]
+    name: Option<String>,
+    /// Address for MQTT clients; may be given several times [default: 127.0.0.1:1883]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Vec<String>,
+    /// Folder for what outlives a run [default: ~/.ermine/NAME@HOST]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// File with the cookie; made if it is missing [default: ~/.ermine.cookie]
+    #[arg(long, value_name = "FILE")]
+    cookie_file: Option<PathBuf>,
+    /// Configuration in TOML; flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Let `ermine crash` make actors of this node panic
+    #[arg(long)]
+    allow_crash: bool,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Port for other nodes and for operators [default: chosen by the system]
+    #[arg(long, value_name = "PORT")]
+    dist_port: Option<u16>,
+    /// Threads that serve clients [default: one per core]
+    #[arg(long, value_name = "N")]
+    worker_threads: Option<usize>,
+}
+
+impl From<StartArgs> for Flags {
+    fn from(args: StartArgs) -> Self {
+        Self {
+            name: args.name,
+            listen: args.listen,
+            data_dir: args.data_dir,
+            cookie_file: args.cookie_file,
+            config: args.config,
+            allow_crash: args.allow_crash,
+            log_format: args.log_format,
+            log_level: args.log_level,
+            dist_port: args.dist_port,
+            worker_threads: args.worker_threads,
+        }
+    }
+}
+
+/// Where the cookie is.
+#[derive(Args, Debug, Default)]
+pub(super) struct CookieArgs {
+    /// File with the cookie [default: ~/.ermine.cookie, unless ERMINE_COOKIE is set]
+    #[arg(long, value_name = "FILE")]
+    pub(super) cookie_file: Option<PathBuf>,
+}
+
+/// Which node is asked.
+#[derive(Args, Debug, Default)]
+pub(super) struct NodeArgs {
+    /// The node to ask; needed only where several run on this host
+    #[arg(long, value_name = "NAME@HOST")]
+    pub(super) node: Option<String>,
+    #[command(flatten)]
+    pub(super) cookie: CookieArgs,
+}
+
+/// How a list is printed.
+#[derive(Args, Debug, Default)]
+pub(super) struct OutputArgs {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Which node is asked for a list, and how the list is printed.
+#[derive(Args, Debug, Default)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    pub(super) node: NodeArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// `ermine tree`
+#[derive(Args, Debug, Default)]
+pub(super) struct TreeArgs {
+    /// Draw again every second, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    pub(super) watch: bool,
+    /// Show every child of every supervisor, however many
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Print the tree that `ermine start` would build, without asking or starting a node
+    #[arg(long, conflicts_with_all = ["watch", "node"])]
+    pub(super) from_config: bool,
+    /// With --from-config: the configuration file
+    #[arg(long, value_name = "FILE", requires = "from_config")]
+    pub(super) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) list: ListArgs,
+}
+
+/// Where the MQTT broker is and how it is spoken to. `-h` is the host, as mosquitto's clients have it,
+/// so help is `--help` alone.
+#[derive(Args, Debug)]
+pub(super) struct BrokerArgs {
+    /// Host of the broker
+    #[arg(short = 'h', long, value_name = "HOST", default_value = "127.0.0.1")]
+    pub(super) host: String,
+    /// Port of the broker
+    #[arg(short = 'p', long, value_name = "PORT", default_value_t = 1883)]
+    pub(super) port: u16,
+    /// Client id [default: chosen by the broker]
+    #[arg(short = 'i', long, value_name = "ID")]
+    pub(super) id: Option<String>,
+    /// User name
+    #[arg(short = 'u', long, value_name = "NAME")]
+    pub(super) username: Option<String>,
+    /// File whose first line is the password (never on the command line, where others see it)
+    #[arg(long, value_name = "FILE", requires = "username")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Quality of service: 0, 1 or 2
+    #[arg(short = 'q', long, value_name = "QOS", default_value_t = 0,
+          value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub(super) qos: u8,
+    /// Keep-alive in seconds; 0 is none
+    #[arg(short = 'k', long, value_name = "SECONDS", default_value_t = 60)]
+    pub(super) keep_alive: u16,
+    /// MQTT version: 3.1.1 or 5
+    #[arg(short = 'V', long, value_name = "VERSION", default_value = "3.1.1")]
+    pub(super) mqtt_version: String,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// `ermine pub`
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("payload").required(true)
+    .args(["message", "lines", "stdin", "file", "null"]))]
+pub(super) struct PubArgs {
+    #[command(flatten)]
+    pub(super) broker: BrokerArgs,
+    /// Topic name
+    #[arg(short = 't', long, value_name = "TOPIC")]
+    pub(super) topic: String,
+    /// Payload
+    #[arg(short = 'm', long, value_name = "TEXT")]
+    pub(super) message: Option<String>,
+    /// One message for each line of standard input
+    #[arg(short = 'l', long = "stdin-line")]
+    pub(super) lines: bool,
+    /// One message of all that comes from standard input
+    #[arg(short = 's', long = "stdin-file")]
+    pub(super) stdin: bool,
+    /// Payload from a file
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// An empty payload
+    #[arg(short = 'n', long = "null-message")]
+    pub(super) null: bool,
+    /// Let the broker retain the message
+    #[arg(short = 'r', long)]
+    pub(super) retain: bool,
+}
+
+/// `ermine sub`
+#[derive(Args, Debug)]
+pub(super) struct SubArgs {
+    #[command(flatten)]
+    pub(super) broker: BrokerArgs,
+    /// Topic filter; may be given several times
+    #[arg(short = 't', long, value_name = "FILTER", required = true)]
+    pub(super) topic: Vec<String>,
+    /// Print the topic before the payload
+    #[arg(short = 'v', long)]
+    pub(super) verbose: bool,
+    /// End after so many messages
+    #[arg(short = 'C', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+    /// End after so many seconds; an error if -C asked for more messages than came
+    #[arg(short = 'W', long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) timeout: Option<u64>,
+    /// Keep the session when the connection ends (needs -i)
+    #[arg(short = 'c', long = "disable-clean-session", requires = "id")]
+    pub(super) keep_session: bool,
+    /// Do not print retained messages
+    #[arg(short = 'R', long)]
+    pub(super) no_retained: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_words_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn dash_h_is_the_host_of_pub_and_sub() {
+        let cli = Cli::try_parse_from(["ermine", "pub", "-h", "h", "-p", "7", "-t", "t", "-m", "x"]).unwrap();
+        let Command::Pub(args) = cli.command else {
+            panic!("not a publication")
+        };
+        assert_eq!((args.broker.host.as_str(), args.broker.port), ("h", 7));
+        let help = Cli::try_parse_from(["ermine", "sub", "--help"]).unwrap_err();
+        assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
+    }
+
+    #[test]
+    fn a_publication_has_exactly_one_payload() {
+        let parse = |more: &[&str]| {
+            let words = ["ermine", "pub", "-t", "t"].iter().chain(more).copied();
+            Cli::try_parse_from(words.collect::<Vec<_>>())
+        };
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["-m", "x", "-n"]).is_err());
+        assert!(parse(&["-l"]).is_ok());
+        assert!(parse(&["-m", "x", "-q", "3"]).is_err());
+    }
+}

@@ -1,0 +1,306 @@
+//! The commands that are not `start`: find the node, ask, print.
+
+use std::future::Future;
+use std::io::Write;
+
+use crate::admin::client::Operator;
+use crate::admin::protocol::{ClusterStatus, Reply, Request, TreeEntry};
+use crate::cli::args::{ClusterCommand, Command, CookieArgs, CookieCommand, ListArgs, NodeArgs, TreeArgs};
+use crate::cli::failure::Failure;
+use crate::cli::{check_config, drawing, mqtt, show, watch};
+use crate::config::Environment;
+use crate::node_name::NodeName;
+use crate::registry::wire::Registration;
+use crate::registry::{Cookie, Endpoint, render};
+
+/// Does what a command says.
+pub(super) fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Start(_) => Ok(()), // `main` has taken it.
+        Command::CheckConfig { file } => {
+            check_config(file)?;
+            say("ok\n");
+            Ok(())
+        }
+        Command::Names { cookie, output } => block_on(names(cookie, output.json)),
+        Command::Status(list) => block_on(status(list)),
+        Command::Cluster(ClusterCommand::Status(list)) => block_on(cluster_status(list)),
+        Command::Cluster(ClusterCommand::Join { other, list }) => block_on(join(other, list)),
+        Command::Cluster(ClusterCommand::Leave(list)) => block_on(leave(list)),
+        Command::Routes(list) => block_on(routes(list)),
+        Command::Clients(list) => block_on(clients(list)),
+        Command::Tree(args) => block_on(tree(args)),
+        Command::Children { path, list } => block_on(children(path, list)),
+        Command::Restarts(list) => block_on(restarts(list)),
+        Command::Crash { path, node } => block_on(crash(path, node)),
+        Command::Stop { node } => block_on(stop(node)),
+        Command::Cookie(CookieCommand::Fingerprint { cookie }) => {
+            say(&format!("{}\n", secret(&cookie)?.fingerprint()));
+            Ok(())
+        }
+        Command::Pub(args) => block_on(async move { mqtt::publish(&args).await }),
+        Command::Sub(args) => block_on(async move { mqtt::subscribe(&args).await }),
+    }
+}
+
+/// Runs one command on this thread.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::command(format!("the system gave no event queue: {error}")))?;
+    let done = runtime.block_on(command);
+    // A read of standard input that is still waiting must not keep the command from ending.
+    runtime.shutdown_background();
+    done
+}
+
+/// Prints on standard output. Nobody reads it any more (`… | head`)? Then there is nothing to do.
+pub(super) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// The cookie of this operator; a command never makes one.
+fn secret(args: &CookieArgs) -> Result<Cookie, Failure> {
+    let source = Environment::of_process().cookie_source(args.cookie_file.clone(), None)?;
+    source.load().map_err(|error| Failure::command(error.to_string()))
+}
+
+fn operator(args: &CookieArgs) -> Result<Operator, Failure> {
+    let here = Endpoint::from_environment(None).map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(Operator::new(secret(args)?, here))
+}
+
+fn node_name(text: &str) -> Result<NodeName, Failure> {
+    text.parse().map_err(|error| Failure::usage(format!("{error}")))
+}
+
+/// A node that was found, and who asks it.
+pub(super) struct Found {
+    operator: Operator,
+    node: Registration,
+}
+
+impl Found {
+    /// The node that the arguments name, or the only one of this host but `except`.
+    pub(super) async fn find(args: &NodeArgs, except: Option<&NodeName>) -> Result<Self, Failure> {
+        let named = args.node.as_deref().map(node_name).transpose()?;
+        let operator = operator(&args.cookie)?;
+        let node = operator.find(named.as_ref(), except).await?;
+        Ok(Self { operator, node })
+    }
+
+    /// Asks for a list and gathers its chunks.
+    pub(super) async fn list<T>(
+        &self,
+        request: Request,
+        take: impl Fn(Reply) -> Option<Vec<T>>,
+    ) -> Result<Vec<T>, Failure> {
+        let mut entries = Vec::new();
+        self.operator
+            .ask(&self.node, &request, |reply| {
+                entries.extend(take(reply).unwrap_or_default())
+            })
+            .await?;
+        Ok(entries)
+    }
+
+    /// Asks for one thing.
+    async fn one<T>(&self, request: Request, take: impl Fn(Reply) -> Option<T>) -> Result<T, Failure> {
+        let mut found = None;
+        self.operator
+            .ask(&self.node, &request, |reply| found = take(reply))
+            .await?;
+        found.ok_or_else(|| {
+            Failure::command(format!(
+                "node {} did not answer what was asked: see its log",
+                self.node.node.name
+            ))
+        })
+    }
+
+    /// The supervision tree, parents before children.
+    pub(super) async fn tree(&self) -> Result<Vec<TreeEntry>, Failure> {
+        self.list(Request::Tree, |reply| match reply {
+            Reply::Tree(chunk) => Some(chunk),
+            _ => None,
+        })
+        .await
+    }
+}
+
+/// Prints a list as a table or as JSON.
+fn print<T: serde::Serialize>(json: bool, entries: &[T], text: impl FnOnce(&[T]) -> String) {
+    say(&if json {
+        show::as_json(&entries)
+    } else {
+        text(entries)
+    });
+}
+
+async fn names(cookie: CookieArgs, json: bool) -> Result<(), Failure> {
+    let list = operator(&cookie)?.names().await?;
+    say(&if json {
+        show::as_json(&list)
+    } else {
+        render::render_names(&list)
+    });
+    Ok(())
+}
+
+async fn status(args: ListArgs) -> Result<(), Failure> {
+    let found = Found::find(&args.node, None).await?;
+    let status = found.one(Request::Status, |reply| match reply {
+        Reply::Status(status) => Some(status),
+        _ => None,
+    });
+    let status = status.await?;
+    say(&if args.output.json {
+        show::as_json(&status)
+    } else {
+        show::status(&status)
+    });
+    Ok(())
+}
+
+fn cluster(reply: Reply) -> Option<ClusterStatus> {
+    match reply {
+        Reply::Cluster(status) => Some(status),
+        _ => None,
+    }
+}
+
+fn say_cluster(json: bool, status: &ClusterStatus) {
+    say(&if json {
+        show::cluster_json(status)
+    } else {
+        show::cluster(status)
+    });
+}
+
+async fn cluster_status(args: ListArgs) -> Result<(), Failure> {
+    let found = Found::find(&args.node, None).await?;
+    say_cluster(
+        args.output.json,
+        &found.one(Request::ClusterStatus, cluster).await?,
+    );
+    Ok(())
+}
+
+/// Prints each step as it ends; with JSON only the cluster, when all is done.
+async fn join(other: String, args: ListArgs) -> Result<(), Failure> {
+    let other = node_name(&other)?;
+    let json = args.output.json;
+    let found = Found::find(&args.node, Some(&other)).await?;
+    let joined = found.one(Request::Join { other: other.clone() }, |reply| match reply {
+        Reply::Step(step) => {
+            if !json {
+                say(&show::step(&step.step, step.ok, &step.detail));
+            }
+            None
+        }
+        other => cluster(other),
+    });
+    let status = joined.await?;
+    if !json {
+        say(&format!("{} joined {other}.\n\n", found.node.node.name));
+    }
+    say_cluster(json, &status);
+    Ok(())
+}
+
+async fn leave(args: ListArgs) -> Result<(), Failure> {
+    let found = Found::find(&args.node, None).await?;
+    let status = found.one(Request::Leave, cluster).await?;
+    if !args.output.json {
+        say(&format!("{} left the cluster.\n\n", found.node.node.name));
+    }
+    say_cluster(args.output.json, &status);
+    Ok(())
+}
+
+async fn routes(args: ListArgs) -> Result<(), Failure> {
+    let found = Found::find(&args.node, None).await?;
+    let routes = found.list(Request::Routes, |reply| match reply {
+        Reply::Routes(chunk) => Some(chunk),
+        _ => None,
+    });
+    print(args.output.json, &routes.await?, show::routes);
+    Ok(())
+}
+
+async fn clients(args: ListArgs) -> Result<(), Failure> {
+    let found = Found::find(&args.node, None).await?;
+    let clients = found.list(Request::Clients, |reply| match reply {
+        Reply::Clients(chunk) => Some(chunk),
+        _ => None,
+    });
+    print(args.output.json, &clients.await?, show::clients);
+    Ok(())
+}
+
+async fn restarts(args: ListArgs) -> Result<(), Failure> {
+    let found = Found::find(&args.node, None).await?;
+    let restarts = found.list(Request::Restarts, |reply| match reply {
+        Reply::Restarts(chunk) => Some(chunk),
+        _ => None,
+    });
+    print(args.output.json, &restarts.await?, show::restarts);
+    Ok(())
+}
+
+async fn tree(args: TreeArgs) -> Result<(), Failure> {
+    let found = Found::find(&args.list.node, None).await?;
+    if args.watch {
+        return watch::tree(&found, args.all).await;
+    }
+    print(args.list.output.json, &found.tree().await?, |entries| {
+        drawing::tree(entries, args.all)
+    });
+    Ok(())
+}
+
+async fn children(path: String, args: ListArgs) -> Result<(), Failure> {
+    let found = Found::find(&args.node, None).await?;
+    let entries = found.tree().await?;
+    let path = path.trim_end_matches('/');
+    let Some(entry) = entries.iter().find(|entry| entry.path == path) else {
+        let name = &found.node.node.name;
+        return Err(Failure::command(format!(
+            "there is no process {path} on {name}: see `ermine tree`"
+        )));
+    };
+    let children = drawing::children(&entries, &entry.path);
+    if entry.kind == "worker" {
+        return Err(Failure::command(format!(
+            "{path} is a worker and has no children"
+        )));
+    }
+    print(args.output.json, &children, |children| match children {
+        [] => format!("{path} has no children\n"),
+        children => drawing::list(children),
+    });
+    Ok(())
+}
+
+async fn crash(path: String, args: NodeArgs) -> Result<(), Failure> {
+    let found = Found::find(&args, None).await?;
+    let crashed = found.one(Request::Crash { path }, |reply| match reply {
+        Reply::Crashed(path) => Some(path),
+        _ => None,
+    });
+    let path = crashed.await?;
+    say(&format!(
+        "{path} on {} panics now; see `ermine restarts`\n",
+        found.node.node.name
+    ));
+    Ok(())
+}
+
+async fn stop(args: NodeArgs) -> Result<(), Failure> {
+    let found = Found::find(&args, None).await?;
+    found.operator.ask(&found.node, &Request::Stop, |_| ()).await?;
+    say(&format!("{} is stopping\n", found.node.node.name));
+    Ok(())
+}

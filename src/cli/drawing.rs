@@ -1,0 +1,271 @@
+//! The supervision tree as a drawing, one line a process.
+
+use std::collections::HashMap;
+
+use crate::admin::protocol::TreeEntry;
+use crate::cli::table::Table;
+use crate::cli::time::utc;
+
+/// Children of one supervisor that are drawn; there may be a million sessions.
+const CHILDREN_MAX: usize = 20;
+
+/// From so many idle dynamic supervisors in a row on they share a line.
+const IDLE_RUN_MIN: usize = 4;
+
+/// The drawing. `entries` have parents before children and siblings in start order; without `all`
+/// supervisors that have nothing to do share a line, and of many children only the first are drawn.
+pub(super) fn tree(entries: &[TreeEntry], all: bool) -> String {
+    let mut drawing = Drawing {
+        table: Table::new(&[
+            "TREE",
+            "KIND",
+            "RESTART",
+            ">RESTARTS",
+            "SINCE",
+            ">MAILBOX",
+            "PATH",
+        ]),
+        children: HashMap::new(),
+        all,
+    };
+    let known: HashMap<&str, &TreeEntry> = entries.iter().map(|entry| (entry.path.as_str(), entry)).collect();
+    let mut roots = Vec::new();
+    for entry in entries {
+        let parent = entry.path.rsplit_once('/').map(|(parent, _)| parent);
+        match parent.filter(|parent| known.contains_key(parent)) {
+            Some(parent) => drawing.children.entry(parent).or_default().push(entry),
+            None => roots.push(entry),
+        }
+    }
+    for root in roots {
+        drawing.process(root, String::new(), "");
+    }
+    drawing.table.render()
+}
+
+/// The direct children of the supervisor at `path`.
+pub(super) fn children<'a>(entries: &'a [TreeEntry], path: &str) -> Vec<&'a TreeEntry> {
+    let of = |entry: &&TreeEntry| {
+        entry
+            .path
+            .rsplit_once('/')
+            .is_some_and(|(parent, _)| parent == path)
+    };
+    entries.iter().filter(of).collect()
+}
+
+/// A table of processes without the drawing.
+pub(super) fn list(entries: &[&TreeEntry]) -> String {
+    let mut table = Table::new(&[
+        "ID",
+        "KIND",
+        "RESTART",
+        ">RESTARTS",
+        "SINCE",
+        ">MAILBOX",
+        "PID",
+        "ACTOR",
+    ]);
+    for entry in entries {
+        table.row([
+            entry.id.clone(),
+            kind(entry),
+            entry.restart.clone(),
+            entry.restarts.to_string(),
+            utc(entry.since_ms),
+            entry.mailbox_len.to_string(),
+            entry.pid.clone(),
+            short(&entry.actor),
+        ]);
+    }
+    table.render()
+}
+
+/// `rest_for_one 2/60s`, `dynamic 100/10s` or `worker`.
+fn kind(entry: &TreeEntry) -> String {
+    let how = match (&entry.strategy, entry.kind.as_str()) {
+        (Some(strategy), "supervisor") => strategy,
+        _ => &entry.kind,
+    };
+    match &entry.intensity {
+        Some(intensity) => format!("{how} {intensity}"),
+        None => how.clone(),
+    }
+}
+
+/// `Router` of `ermine::broker::router::Router`.
+fn short(actor: &str) -> String {
+    let plain = actor.split('<').next().unwrap_or(actor);
+    plain.rsplit("::").next().unwrap_or(plain).to_owned()
+}
+
+struct Drawing<'a> {
+    table: Table,
+    children: HashMap<&'a str, Vec<&'a TreeEntry>>,
+    all: bool,
+}
+
+impl<'a> Drawing<'a> {
+    /// Draws a process and all below it. `branch` stands before its id, `trunk` before its children's.
+    fn process(&mut self, entry: &'a TreeEntry, branch: String, trunk: &str) {
+        self.table.row([
+            format!("{branch}{}", entry.id),
+            kind(entry),
+            entry.restart.clone(),
+            entry.restarts.to_string(),
+            utc(entry.since_ms),
+            entry.mailbox_len.to_string(),
+            entry.path.clone(),
+        ]);
+        let children = self.children.remove(entry.path.as_str()).unwrap_or_default();
+        let groups = self.groups(&children);
+        let last = groups.len().saturating_sub(1);
+        for (index, group) in groups.into_iter().enumerate() {
+            let (branch, below) = if index == last {
+                ("└─ ", "   ")
+            } else {
+                ("├─ ", "│  ")
+            };
+            match group {
+                Group::One(child) => {
+                    self.process(child, format!("{trunk}{branch}"), &format!("{trunk}{below}"));
+                }
+                Group::Idle(run) => {
+                    let (first, end) = (&run[0].id, &run[run.len() - 1].id);
+                    let note = format!("{} idle: {}", run.len(), kind(run[0]));
+                    self.note(format!("{trunk}{branch}{first} … {end}"), note, &run[0].restart);
+                }
+                Group::More(count) => {
+                    self.note(
+                        format!("{trunk}{branch}… {count} more"),
+                        "--all draws them".into(),
+                        "",
+                    );
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, label: String, note: String, restart: &str) {
+        let empty = String::new;
+        self.table.row([
+            label,
+            note,
+            restart.to_owned(),
+            empty(),
+            empty(),
+            empty(),
+            empty(),
+        ]);
+    }
+
+    /// What is drawn of some siblings.
+    fn groups(&self, children: &[&'a TreeEntry]) -> Vec<Group<'a>> {
+        if self.all {
+            return children.iter().map(|child| Group::One(child)).collect();
+        }
+        let idle = |child: &TreeEntry| {
+            child.kind == "dynamic" && child.restarts == 0 && !self.children.contains_key(child.path.as_str())
+        };
+        let mut groups = Vec::new();
+        let mut drawn = 0;
+        for run in children.chunk_by(|a, b| idle(a) == idle(b)) {
+            if idle(run[0]) && run.len() >= IDLE_RUN_MIN {
+                groups.push(Group::Idle(run.to_vec()));
+                continue;
+            }
+            let room = run.len().min(CHILDREN_MAX - drawn);
+            groups.extend(run[..room].iter().map(|child| Group::One(child)));
+            drawn += room;
+            if room < run.len() {
+                let rest = children.len()
+                    - children
+                        .iter()
+                        .position(|c| c.path == run[room].path)
+                        .unwrap_or(0);
+                groups.push(Group::More(rest));
+                break;
+            }
+        }
+        groups
+    }
+}
+
+enum Group<'a> {
+    One(&'a TreeEntry),
+    Idle(Vec<&'a TreeEntry>),
+    More(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, kind: &str) -> TreeEntry {
+        TreeEntry {
+            path: path.into(),
+            id: path.rsplit('/').next().unwrap().into(),
+            kind: kind.into(),
+            strategy: (kind != "worker").then(|| "one_for_one".into()),
+            intensity: (kind != "worker").then(|| "5/60s".into()),
+            restart: "permanent".into(),
+            actor: "ermine::broker::router::Router".into(),
+            pid: "<0.1.0>".into(),
+            restarts: 0,
+            since_ms: 0,
+            mailbox_len: 0,
+        }
+    }
+
+    /// The drawing's first two columns.
+    fn drawn(entries: &[TreeEntry], all: bool) -> Vec<String> {
+        let text = tree(entries, all);
+        let until = text.lines().next().unwrap().find("RESTART").unwrap();
+        text.lines()
+            .skip(1)
+            .map(|line| line.chars().take(until).collect::<String>().trim_end().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn branches_join_children_to_their_supervisor() {
+        let entries = [
+            entry("root", "supervisor"),
+            entry("root/core", "supervisor"),
+            entry("root/core/router", "worker"),
+            entry("root/core/sys", "worker"),
+            entry("root/topics", "dynamic"),
+        ];
+        assert_eq!(
+            drawn(&entries, false),
+            [
+                "root          one_for_one 5/60s",
+                "├─ core       one_for_one 5/60s",
+                "│  ├─ router  worker",
+                "│  └─ sys     worker",
+                "└─ topics     dynamic 5/60s",
+            ]
+        );
+    }
+
+    #[test]
+    fn idle_dynamic_supervisors_share_a_line_unless_all_is_asked_for() {
+        let mut entries = vec![entry("root", "supervisor")];
+        entries.extend((0..64).map(|n| entry(&format!("root/s{n}"), "dynamic")));
+        entries.insert(3, entry("root/s1/client", "worker"));
+        let lines = drawn(&entries, false);
+        assert_eq!(lines.len(), 5);
+        assert!(lines[4].starts_with("└─ s2 … s63"), "{lines:?}");
+        assert!(lines[4].ends_with("62 idle: dynamic 5/60s"), "{lines:?}");
+        assert_eq!(drawn(&entries, true).len(), 66);
+    }
+
+    #[test]
+    fn of_many_children_the_first_are_drawn() {
+        let mut entries = vec![entry("root", "dynamic")];
+        entries.extend((0..100).map(|n| entry(&format!("root/c{n}"), "worker")));
+        let lines = drawn(&entries, false);
+        assert_eq!(lines.len(), 22);
+        assert!(lines[21].starts_with("└─ … 80 more"), "{lines:?}");
+    }
+}

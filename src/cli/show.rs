@@ -1,0 +1,232 @@
+//! What a node answered, as text for people or JSON for programs.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::admin::protocol::{ClientEntry, ClusterStatus, Member, NodeStatus, RestartEntry, RouteEntry};
+use crate::cli::table::{Table, counted, printable};
+use crate::cli::time::{age, utc};
+
+/// Pretty JSON. Times in milliseconds become RFC 3339: `since_ms` is shown as `since`.
+pub(super) fn as_json(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or(Value::Null);
+    let mut text = serde_json::to_string_pretty(&with_times(value)).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn with_times(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(with_times).collect(),
+        Value::Object(fields) => Value::Object(fields.into_iter().map(with_time).collect::<Map<_, _>>()),
+        other => other,
+    }
+}
+
+fn with_time((key, value): (String, Value)) -> (String, Value) {
+    match (key.strip_suffix("_ms"), value.as_u64()) {
+        (Some(stem), Some(ms)) => (stem.to_owned(), utc(ms).into()),
+        _ => (key, with_times(value)),
+    }
+}
+
+/// EMQX's first line, then what else there is to know of a node.
+pub(super) fn status(status: &NodeStatus) -> String {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let uptime = now.saturating_sub(Duration::from_millis(status.since_ms));
+    let mut text = format!("Node '{}' {} is started\n", status.node, status.version);
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<12}: {value}\n"));
+    line("incarnation", status.incarnation.to_string());
+    line("since", format!("{} ({})", utc(status.since_ms), age(uptime)));
+    line("listeners", status.listeners.join(", "));
+    line("dist port", status.dist_port.to_string());
+    line("clients", status.clients.to_string());
+    line("sessions", status.sessions.to_string());
+    line("routes", status.routes.to_string());
+    line("peers", status.peers.to_string());
+    line("processes", status.processes.to_string());
+    line("restarts", status.restarts.to_string());
+    line(
+        "crash",
+        if status.allow_crash {
+            "allowed"
+        } else {
+            "not allowed"
+        }
+        .into(),
+    );
+    text
+}
+
+/// One line for each filter, with its nodes.
+pub(super) fn routes(routes: &[RouteEntry]) -> String {
+    if routes.is_empty() {
+        return "no routes: nobody has subscribed\n".into();
+    }
+    let mut table = Table::new(&["FILTER", "NODES"]);
+    for route in routes {
+        let nodes: Vec<&str> = route.nodes.iter().map(|node| node.as_str()).collect();
+        table.row([route.filter.clone(), nodes.join(" ")]);
+    }
+    table.render() + &format!("{}\n", counted(routes.len(), "filter", "filters"))
+}
+
+/// One line for each session.
+pub(super) fn clients(clients: &[ClientEntry]) -> String {
+    if clients.is_empty() {
+        return "no clients\n".into();
+    }
+    let mut table = Table::new(&["CLIENT", "ADDRESS", "MQTT", "SINCE", ">SUBSCRIPTIONS", ">QUEUED"]);
+    for client in clients {
+        table.row([
+            client.client_id.clone(),
+            client.address.clone().unwrap_or_else(|| "away".into()),
+            client.protocol.clone(),
+            utc(client.since_ms),
+            client.subscriptions.to_string(),
+            client.queue_len.to_string(),
+        ]);
+    }
+    table.render() + &format!("{}\n", counted(clients.len(), "client", "clients"))
+}
+
+/// One line for each restart, oldest first.
+pub(super) fn restarts(restarts: &[RestartEntry]) -> String {
+    if restarts.is_empty() {
+        return "no restarts\n".into();
+    }
+    let mut table = Table::new(&["AT", "PATH", "OUTCOME", ">N", ">DOWN µs", "WITH IT", "REASON"]);
+    for restart in restarts {
+        let siblings = match restart.children_restarted.as_slice() {
+            [] => "-".into(),
+            ids => ids.join(" "),
+        };
+        table.row([
+            utc(restart.at_ms),
+            restart.path.clone(),
+            restart.outcome.clone(),
+            restart.n.to_string(),
+            restart.downtime_us.to_string(),
+            siblings,
+            restart.reason.clone(),
+        ]);
+    }
+    table.render()
+}
+
+/// The members of a cluster.
+pub(super) fn cluster(cluster: &ClusterStatus) -> String {
+    let mut table = Table::new(&[
+        "NODE",
+        "STATUS",
+        "LINK",
+        "SINCE",
+        ">ROUTES",
+        ">VERSION",
+        "INCARNATION",
+        "NOTE",
+    ]);
+    for member in &cluster.members {
+        table.row([
+            member.node.to_string(),
+            if member.running { "running" } else { "stopped" }.into(),
+            member.link.clone(),
+            utc(member.since_ms),
+            member.routes.to_string(),
+            member.routes_version.to_string(),
+            member
+                .incarnation
+                .map_or_else(|| "-".into(), |incarnation| incarnation.to_string()),
+            member.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    table.render()
+}
+
+/// The same as JSON, with the two lists that EMQX has, and the members as they are.
+pub(super) fn cluster_json(cluster: &ClusterStatus) -> String {
+    let names = |running: bool| -> Vec<&str> {
+        let of = |member: &&Member| member.running == running;
+        cluster
+            .members
+            .iter()
+            .filter(of)
+            .map(|member| member.node.as_str())
+            .collect()
+    };
+    as_json(&json!({
+        "node": cluster.node,
+        "running_nodes": names(true),
+        "stopped_nodes": names(false),
+        "members": cluster.members,
+    }))
+}
+
+/// One step of a join, as it ends.
+pub(super) fn step(name: &str, ok: bool, detail: &str) -> String {
+    format!(
+        "{} {name:<11} {}\n",
+        if ok { "ok  " } else { "FAIL" },
+        printable(detail)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(node: &str, running: bool) -> Member {
+        Member {
+            node: node.parse().unwrap(),
+            incarnation: None,
+            running,
+            link: if running { "up" } else { "down" }.into(),
+            since_ms: 0,
+            routes: 3,
+            routes_version: 7,
+            reason: (!running).then(|| "connection refused".into()),
+        }
+    }
+
+    fn status_of_two() -> ClusterStatus {
+        let members = vec![member("a@h", true), member("b@h", false)];
+        ClusterStatus {
+            node: "a@h".parse().unwrap(),
+            members,
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_emqx_s_two_lists_in_json() {
+        let value: Value = serde_json::from_str(&cluster_json(&status_of_two())).unwrap();
+        assert_eq!(value["running_nodes"], json!(["a@h"]));
+        assert_eq!(value["stopped_nodes"], json!(["b@h"]));
+        assert_eq!(value["members"][1]["since"], "1970-01-01T00:00:00Z");
+        assert_eq!(value["members"][1]["reason"], "connection refused");
+    }
+
+    #[test]
+    fn a_cluster_as_text_has_a_line_for_each_member() {
+        let text = cluster(&status_of_two());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[1],
+            "a@h   running  up    1970-01-01T00:00:00Z       3        7  -"
+        );
+        assert!(lines[2].ends_with("-            connection refused"));
+    }
+
+    #[test]
+    fn routes_are_filter_and_nodes() {
+        let route = RouteEntry {
+            filter: "a/+".into(),
+            nodes: vec!["a@h".parse().unwrap(), "b@h".parse().unwrap()],
+        };
+        assert_eq!(routes(&[route]), "FILTER  NODES\na/+     a@h b@h\n1 filter\n");
+        assert_eq!(routes(&[]), "no routes: nobody has subscribed\n");
+    }
+}
