@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{NODES_MAX, ROUTES_OF_NODE_MAX};
+
 /// Counts the changes of one node's own slice in one incarnation; 0 is the empty slice it began with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct RouteVersion(pub u64);
@@ -153,14 +155,14 @@ pub enum RefusedSlice {
     /// A route is no topic filter (MQTT 4.7), or has too many levels.
     #[error("route '{0}' is not a valid topic filter; the slice is unchanged")]
     BadFilter(String),
-    /// More than [`ROUTES_OF_NODE_MAX`](crate::limits::ROUTES_OF_NODE_MAX) routes.
-    #[error("a node may announce at most {max} routes; the slice is unchanged", max = crate::limits::ROUTES_OF_NODE_MAX)]
+    /// More than [`ROUTES_OF_NODE_MAX`] routes.
+    #[error("a node may announce at most {ROUTES_OF_NODE_MAX} routes; the slice is unchanged")]
     TooManyRoutes,
     /// A later incarnation of the node is known: this is a ghost.
     #[error("a later incarnation of this node is known; the table is unchanged")]
     OldIncarnation,
-    /// More than [`NODES_MAX`](crate::limits::NODES_MAX) nodes.
-    #[error("routes of at most {max} nodes are held; the table is unchanged", max = crate::limits::NODES_MAX)]
+    /// More than [`NODES_MAX`] nodes.
+    #[error("routes of at most {NODES_MAX} nodes are held; the table is unchanged")]
     TooManyNodes,
 }
 

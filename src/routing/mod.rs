@@ -26,7 +26,7 @@ mod wildcards;
 pub use delta::{Applied, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SliceSnapshot, SnapshotChunk};
 pub use node_set::{NodeIndex, NodeSet};
 pub use replica::Replica;
-pub use retained::{RetainOutcome, RetainedLimits, RetainedStore};
+pub use retained::{RetainOutcome, RetainedCursor, RetainedLimits, RetainedStore};
 pub use route_table::{Match, RouteTable};
 pub use shared::{SharedGroup, SharedGroups};
 pub use subscribers::{Subscriber, Subscribers};

@@ -55,6 +55,15 @@ impl NodeSet {
         }
     }
 
+    /// Removes all nodes that are not in `other`.
+    pub fn keep(&mut self, other: &Self) {
+        self.first &= other.first;
+        let mut others = other.more.iter().flatten();
+        for word in self.more.iter_mut().flatten() {
+            *word &= others.next().copied().unwrap_or(0);
+        }
+    }
+
     /// Removes all nodes.
     pub fn clear(&mut self) {
         *self = Self::new();
@@ -151,8 +160,14 @@ mod tests {
             prop_assert_eq!((set.len(), set.is_empty()), (model.len(), model.is_empty()));
             let mut united = NodeSet::from_iter([NodeIndex(3), NodeIndex(150)]);
             united.unite(&set);
-            model.extend([3, 150]);
-            prop_assert_eq!(united, model.into_iter().map(NodeIndex).collect::<NodeSet>());
+            let mut all = model.clone();
+            all.extend([3, 150]);
+            prop_assert_eq!(&united, &all.into_iter().map(NodeIndex).collect::<NodeSet>());
+            united.keep(&set);
+            prop_assert_eq!(&united, &set);
+            set.keep(&NodeSet::from_iter([NodeIndex(3)]));
+            model.retain(|node| *node == 3);
+            prop_assert_eq!(set, model.into_iter().map(NodeIndex).collect::<NodeSet>());
         }
     }
 }

@@ -20,7 +20,6 @@ use super::delta::{
     Applied, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SnapshotChunk, filter_hash,
 };
 use crate::limits::{ROUTE_CHANGES_HELD_MAX, ROUTES_OF_NODE_MAX, TOPIC_LEVELS_MAX};
-use crate::node_name::Incarnation;
 
 #[cfg(test)]
 mod tests;
@@ -36,10 +35,9 @@ pub enum SliceChange {
 
 type Filters = HashSet<Arc<str>, RandomState>;
 
-/// The slice of one remote node.
-#[derive(Debug)]
+/// The slice of one life of one remote node.
+#[derive(Debug, Default)]
 pub struct Replica {
-    incarnation: Incarnation,
     version: RouteVersion,
     filters: Filters,
     hash: u64,
@@ -57,22 +55,11 @@ struct Arriving {
 }
 
 impl Replica {
-    /// The slice of a node that has just begun this incarnation: version 0, no routes.
+    /// The slice of a node that has just begun an incarnation: version 0, no routes. A new incarnation is a
+    /// new replica.
     #[must_use]
-    pub fn new(incarnation: Incarnation) -> Self {
-        Self {
-            incarnation,
-            version: RouteVersion(0),
-            filters: Filters::default(),
-            hash: 0,
-            arriving: None,
-        }
-    }
-
-    /// Which life of the node this is the slice of.
-    #[must_use]
-    pub fn incarnation(&self) -> Incarnation {
-        self.incarnation
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// The version that the slice stands at.
@@ -97,16 +84,6 @@ impl Replica {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.filters.is_empty()
-    }
-
-    /// The node shows itself with an incarnation. A later one than known drops the old slice; an
-    /// earlier one is a ghost: false, nothing is changed.
-    pub fn renew(&mut self, incarnation: Incarnation, changes: &mut Vec<SliceChange>) -> bool {
-        if incarnation > self.incarnation {
-            changes.extend(self.filters.drain().map(SliceChange::Removed));
-            *self = Self::new(incarnation);
-        }
-        incarnation == self.incarnation
     }
 
     /// Takes a delta in; see the table above. Changes for the route table are appended to `changes`.

@@ -1,9 +1,11 @@
 //! The retained messages of this node: topic → the last one published with the retain flag.
 //!
 //! They lie in one ordered map. Its keys are topics with `/` written as the byte 0, which no topic
-//! contains: so all topics below a level lie side by side behind it, and a filter walks from level to
-//! level with one seek each instead of scanning the store.
+//! contains: so all topics below a level lie side by side behind it. A filter leaps from one topic that
+//! could match to the next instead of scanning the store, and can stop anywhere and go on later.
 
+use std::cmp::Ordering;
+use std::collections::btree_map::Range;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -22,7 +24,14 @@ mod tests;
 /// Between levels in a key; below every other byte.
 const SEPARATOR: u8 = 0;
 
+/// Topics that are looked at one by one before a seek.
+const NEAR: usize = 3;
+
 type Key = SmallVec<[u8; 128]>;
+
+/// Where a search of the store goes on; at its beginning when new.
+#[derive(Clone, Default, Debug)]
+pub struct RetainedCursor(Key);
 
 /// How much the store may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,18 +154,54 @@ impl RetainedStore {
 
     /// Calls `found` with every message whose topic matches `filter` and that has not expired, in the
     /// order of the topics' levels. Topics that start with `$` are not matched by a filter that starts with
-    /// a wildcard `[MQTT-4.7.2-1]`. A filter of more than
-    /// [`TOPIC_LEVELS_MAX`] levels matches nothing.
+    /// a wildcard `[MQTT-4.7.2-1]`. A filter of more than [`TOPIC_LEVELS_MAX`] levels matches nothing.
     pub fn matching(&self, filter: &str, now: Instant, found: &mut impl FnMut(&Arc<Message>)) {
+        self.matching_from(&mut RetainedCursor::default(), filter, now, usize::MAX, found);
+    }
+
+    /// A part of [`matching`](Self::matching): looks at no more than `steps_max` topics and leaves in
+    /// `cursor` where to go on; whether there may be more. A wildcard over a full store would otherwise keep
+    /// its arbiter for a third of a second. The store may change in between: each topic is found at most
+    /// once, and one that stays is found.
+    pub fn matching_from(
+        &self,
+        cursor: &mut RetainedCursor,
+        filter: &str,
+        now: Instant,
+        steps_max: usize,
+        found: &mut impl FnMut(&Arc<Message>),
+    ) -> bool {
         let levels: SmallVec<[&str; 16]> = filter.split('/').take(TOPIC_LEVELS_MAX + 1).collect();
-        if levels.len() <= TOPIC_LEVELS_MAX {
-            let mut live = |message: &Arc<Message>| {
-                if lives(message, now) {
-                    found(message);
-                }
-            };
-            self.walk(&mut Key::new(), &levels, &mut live);
+        if levels.len() > TOPIC_LEVELS_MAX {
+            return false;
         }
+        let mut range = self.from(&cursor.0);
+        let mut entry = range.next();
+        let mut steps = 0;
+        while let Some((key, message)) = entry {
+            if steps == steps_max {
+                cursor.0 = Key::from_slice(key);
+                return true;
+            }
+            steps += 1;
+            let (matches, next) = compare(&levels, key);
+            if matches && lives(message, now) {
+                found(message);
+            }
+            entry = match next {
+                Next::Following => range.next(),
+                Next::From(start) => {
+                    // Most often the next topic is the one sought, and a seek costs ten such looks.
+                    let near = range.by_ref().take(NEAR).find(|(key, _)| key[..] >= start[..]);
+                    near.or_else(|| {
+                        range = self.from(&start);
+                        range.next()
+                    })
+                }
+                Next::Nowhere => return false,
+            };
+        }
+        false
     }
 
     /// When the next message expires; then [`expire`](Self::expire) has something to do.
@@ -186,68 +231,65 @@ impl RetainedStore {
         true
     }
 
-    /// Finds what matches `levels` behind `above`: the key of the levels before, each with its separator;
-    /// empty only at the root.
-    fn walk(&self, above: &mut Key, levels: &[&str], found: &mut impl FnMut(&Arc<Message>)) {
-        match levels {
-            [] => {}
-            ["#"] => self.all_behind(above, found),
-            ["+", rest @ ..] => {
-                let mut next = self.level_behind(above, None);
-                while let Some(level) = next {
-                    if !(above.is_empty() && level.starts_with(b"$")) {
-                        self.descend(above, &level, rest, found);
-                    }
-                    next = self.level_behind(above, Some(&level));
-                }
-            }
-            [level, rest @ ..] => self.descend(above, level.as_bytes(), rest, found),
-        }
-    }
-
-    fn descend(&self, above: &mut Key, level: &[u8], rest: &[&str], found: &mut impl FnMut(&Arc<Message>)) {
-        let len = above.len();
-        above.extend_from_slice(level);
-        if rest.is_empty() {
-            self.messages.get(&above[..]).into_iter().for_each(found);
-        } else {
-            above.push(SEPARATOR);
-            self.walk(above, rest, found);
-        }
-        above.truncate(len);
-    }
-
-    /// The parent level itself (MQTT 4.7.1.2) and everything below it.
-    fn all_behind(&self, above: &Key, found: &mut impl FnMut(&Arc<Message>)) {
-        let parent = above
-            .split_last()
-            .and_then(|(_, parent)| self.messages.get(parent));
-        let below = self.from(above).take_while(|(key, _)| key.starts_with(above));
-        let hidden = |key: &[u8]| above.is_empty() && key.starts_with(b"$");
-        let below = below.filter(|(key, _)| !hidden(key)).map(|(_, message)| message);
-        parent.into_iter().chain(below).for_each(found);
-    }
-
-    /// The first level behind `above` that has topics, or the first after `last`.
-    fn level_behind(&self, above: &Key, last: Option<&[u8]>) -> Option<Key> {
-        let mut start = above.clone();
-        if let Some(last) = last {
-            start.extend_from_slice(last);
-            // Behind `last` and all its descendants, before any other level.
-            start.push(SEPARATOR + 1);
-        }
-        let (key, _) = self.from(&start).next()?;
-        let behind = key.strip_prefix(&above[..])?;
-        behind
-            .split(|byte| *byte == SEPARATOR)
-            .next()
-            .map(Key::from_slice)
-    }
-
-    fn from(&self, start: &[u8]) -> impl Iterator<Item = (&Arc<[u8]>, &Arc<Message>)> {
+    fn from(&self, start: &[u8]) -> Range<'_, Arc<[u8]>, Arc<Message>> {
         self.messages
             .range::<[u8], _>((Bound::Included(start), Bound::Unbounded))
     }
+}
+
+/// Where the next topic that can match lies.
+enum Next {
+    /// It may be the very next one.
+    Following,
+    /// Not before this key.
+    From(Key),
+    /// There is none.
+    Nowhere,
+}
+
+/// Whether `key` matches, and where to look next. Every [`Next::From`] lies behind `key`.
+fn compare(levels: &[&str], key: &[u8]) -> (bool, Next) {
+    if key.starts_with(b"$") && matches!(levels, ["+" | "#", ..]) {
+        return (false, Next::From(Key::from_slice(&[b'$' + 1])));
+    }
+    // Where the last level ends that was taken by a `+`: behind it the search goes on when all fails.
+    let mut plus = None;
+    let mut start = 0;
+    for (position, level) in levels.iter().enumerate() {
+        if *level == "#" && position + 1 == levels.len() {
+            // Everything below, and the parent level itself (MQTT 4.7.1.2).
+            return (true, Next::Following);
+        }
+        if start > key.len() {
+            return (false, Next::Following);
+        }
+        let len = key[start..].iter().position(|byte| *byte == SEPARATOR);
+        let end = len.map_or(key.len(), |len| start + len);
+        if *level == "+" {
+            plus = Some(end);
+        } else {
+            match key[start..end].cmp(level.as_bytes()) {
+                Ordering::Less => {
+                    let mut sought = Key::from_slice(&key[..start]);
+                    sought.extend_from_slice(level.as_bytes());
+                    return (false, Next::From(sought));
+                }
+                Ordering::Equal => {}
+                Ordering::Greater => return (false, behind(key, plus)),
+            }
+        }
+        start = end + 1;
+    }
+    (start > key.len(), behind(key, plus))
+}
+
+/// Behind the level that ends at `end` and everything below it, before any other level.
+fn behind(key: &[u8], end: Option<usize>) -> Next {
+    end.map_or(Next::Nowhere, |end| {
+        let mut start = Key::from_slice(&key[..end]);
+        start.push(SEPARATOR + 1);
+        Next::From(start)
+    })
 }
 
 fn lives(message: &Message, now: Instant) -> bool {

@@ -23,6 +23,8 @@ pub struct Subscriber<S> {
     pub identifier: Option<NonZeroU32>,
 }
 
+type Index<S> = HashMap<S, u32, RandomState>;
+
 /// The subscribers of a filter. One fits without an allocation; iteration is a walk over a slice.
 ///
 /// Removal leaves a hole and holes are closed when they are the greater part, so that a thousand clients
@@ -30,7 +32,7 @@ pub struct Subscriber<S> {
 #[derive(Debug, Clone)]
 pub struct Subscribers<S> {
     places: SmallVec<[Option<Subscriber<S>>; 1]>,
-    index: Option<Box<HashMap<S, u32, RandomState>>>,
+    index: Option<Box<Index<S>>>,
     len: usize,
 }
 

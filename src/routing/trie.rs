@@ -12,7 +12,7 @@ use ahash::RandomState;
 use super::wildcards::{Wildcards, is_wildcard};
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// Where a filter lies as long as it is in its [`Trie`]; used again after its removal.
 pub(super) type Slot = u32;

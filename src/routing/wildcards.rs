@@ -9,6 +9,7 @@ use std::str::Split;
 use std::sync::Arc;
 
 use ahash::RandomState;
+use smallvec::SmallVec;
 
 use crate::limits::TOPIC_LEVELS_MAX;
 
@@ -20,6 +21,8 @@ const PLUS: u32 = u32::MAX - 1;
 const UNKNOWN: u32 = u32::MAX - 2;
 /// Behind the last level of a topic.
 const END: u32 = u32::MAX - 3;
+/// Levels of a topic that are matched without an allocation; deeper ones need a filter as deep, too.
+const WORDS_INLINE: usize = 32;
 /// The node before the first level.
 const ROOT: u32 = 0;
 
@@ -130,8 +133,7 @@ impl Wildcards {
         let mut walk = Walk {
             trie: self,
             levels,
-            words: [END; TOPIC_LEVELS_MAX],
-            known: 0,
+            words: SmallVec::new(),
             found,
         };
         if topic.starts_with('$') {
@@ -219,21 +221,19 @@ fn split_rest(filter: &str) -> (Option<&str>, bool) {
 struct Walk<'w, 't, F> {
     trie: &'w Wildcards,
     levels: Split<'t, char>,
-    words: [u32; TOPIC_LEVELS_MAX],
-    known: usize,
+    words: SmallVec<[u32; WORDS_INLINE]>,
     found: &'w mut F,
 }
 
 impl<F: FnMut(u32)> Walk<'_, '_, F> {
     /// The word of the level at `depth`, or [`END`] behind the last. `None` beyond the bound of levels.
     fn word(&mut self, depth: usize) -> Option<u32> {
-        while self.known <= depth && self.known < TOPIC_LEVELS_MAX {
+        while self.words.len() <= depth.min(TOPIC_LEVELS_MAX - 1) {
             let word = self
                 .levels
                 .next()
                 .map(|level| self.trie.words.find(level).unwrap_or(UNKNOWN));
-            self.words[self.known] = word.unwrap_or(END);
-            self.known += 1;
+            self.words.push(word.unwrap_or(END));
         }
         match self.words.get(depth) {
             Some(word) => Some(*word),
