@@ -20,6 +20,7 @@ use super::delta::{
     Applied, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SnapshotChunk, filter_hash,
 };
 use crate::limits::{ROUTE_CHANGES_HELD_MAX, ROUTES_OF_NODE_MAX, TOPIC_LEVELS_MAX};
+use crate::node_name::Incarnation;
 
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,9 @@ pub enum SliceChange {
 type Filters = HashSet<Arc<str>, RandomState>;
 
 /// The slice of one life of one remote node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replica {
+    incarnation: Incarnation,
     version: RouteVersion,
     filters: Filters,
     hash: u64,
@@ -55,11 +57,24 @@ struct Arriving {
 }
 
 impl Replica {
-    /// The slice of a node that has just begun an incarnation: version 0, no routes. A new incarnation is a
-    /// new replica.
+    /// The slice of a node that has just begun this incarnation: version 0, no routes. A new incarnation
+    /// is a new replica.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(incarnation: Incarnation) -> Self {
+        let version = RouteVersion(0);
+        Self {
+            incarnation,
+            version,
+            filters: Filters::default(),
+            hash: 0,
+            arriving: None,
+        }
+    }
+
+    /// Which life of the node this is the slice of.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// The version that the slice stands at.

@@ -293,9 +293,10 @@ impl<L> RouteTable<L> {
             };
         }
         let index = self.free_place().ok_or(RefusedSlice::TooManyNodes)?;
+        let replica = Replica::new(node.incarnation);
         let remote = Remote {
             id: node.clone(),
-            replica: Replica::new(),
+            replica,
             slots: HashSet::default(),
         };
         self.places[usize::from(index.0)] = Place::Up(Box::new(remote));

@@ -38,7 +38,7 @@ struct Fed {
 impl Fed {
     fn new() -> Self {
         Self {
-            replica: Replica::new(),
+            replica: Replica::new(Incarnation(1)),
             table: BTreeSet::new(),
         }
     }
