@@ -240,7 +240,7 @@ pub enum Counted {
     DroppedExpired,
     /// Message dropped: larger than the client's Maximum Packet Size.
     DroppedTooLarge,
-    /// QoS 1 or 2 message dropped: it was queued when the session ended or was cleaned.
+    /// Message dropped: it waited for, or came for, a session that has ended or was cleaned.
     DroppedSessionEnded,
     /// An acknowledgement for a packet identifier that is not in flight.
     UnknownAck,

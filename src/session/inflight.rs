@@ -34,11 +34,11 @@ struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Awaits {
     /// A QoS 1 message waits for PUBACK.
-    PubAck,
+    Ack,
     /// A QoS 2 message waits for PUBREC.
-    PubRec,
+    Rec,
     /// A QoS 2 message waits for PUBCOMP.
-    PubComp,
+    Comp,
 }
 
 /// The messages in flight to one client.
@@ -99,11 +99,9 @@ impl Inflight {
     pub(super) fn awaits(&self, packet_id: PacketId) -> Option<Awaits> {
         let slot = &self.slots[self.find(packet_id)?];
         Some(match &slot.stage {
-            Stage::Released => Awaits::PubComp,
-            Stage::Held(outgoing) | Stage::Sent(outgoing) if outgoing.qos == QoS::ExactlyOnce => {
-                Awaits::PubRec
-            }
-            Stage::Held(_) | Stage::Sent(_) => Awaits::PubAck,
+            Stage::Released => Awaits::Comp,
+            Stage::Held(outgoing) | Stage::Sent(outgoing) if outgoing.qos == QoS::ExactlyOnce => Awaits::Rec,
+            Stage::Held(_) | Stage::Sent(_) => Awaits::Ack,
         })
     }
 

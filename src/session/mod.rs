@@ -8,10 +8,10 @@
 //!
 //! | | New | Attached | Away | Ended |
 //! |---|---|---|---|---|
-//! | `Attach` | CONNACK, present 0 → Attached | as `TakenOver`, then as in Away | resume (present 1, in-flight re-sent) or forget (present 0) → Attached | – |
+//! | `Attach` | CONNACK → Attached | `TakenOver`, then as in Away | resume or forget, CONNACK → Attached | – |
 //! | `Packet` | – | by packet, below | – | – |
 //! | `Malformed` | – | close with its reason | – | – |
-//! | `Deliver` | as Away | sent, or queued behind the window | QoS 0 counted, others queued | – |
+//! | `Deliver` | counted | sent, or queued behind the window | QoS 0 counted, others queued | – |
 //! | `Published` | – | acknowledged, in order of arrival | QoS 2 remembered | – |
 //! | `Subscribed`, `Unsubscribed` | – | SUBACK, UNSUBACK | noted | – |
 //! | `TransportLost` | – | will; → Away, or End | – | – |
@@ -21,19 +21,24 @@
 //! | `Wake` | – | keep-alive over: close 0x8D; else re-armed | expired: End; else re-armed | – |
 //! | `Writable` | – | queue flows | – | – |
 //!
+//! *Resume*: session present, PUBRELs and in-flight messages are sent again, then the queue flows.
+//! *Forget*: clean start, expired, or not persistent; the subscriptions are removed, the rest is dropped.
+//!
 //! | packet (Attached) | answer |
 //! |---|---|
 //! | PUBLISH QoS 0 | `Publish` |
 //! | PUBLISH QoS 1 | `Publish`; PUBACK when `Published` |
 //! | PUBLISH QoS 2 | `Publish`, once per exchange; PUBREC when `Published` |
 //! | PUBREL | PUBCOMP; unknown id: PUBCOMP 0x92; before its PUBREC: protocol error |
-//! | PUBACK | slot freed, queue flows; unknown id: counted; of a QoS 2 message: protocol error |
-//! | PUBREC | PUBREL; error reason: slot freed; unknown id: PUBREL 0x92; of a QoS 1 message: protocol error |
+//! | PUBACK | slot freed, queue flows; unknown id: counted; of QoS 2: protocol error |
+//! | PUBREC | PUBREL, or slot freed if it refuses; unknown id: PUBREL 0x92; of QoS 1: protocol error |
 //! | PUBCOMP | slot freed, queue flows; unknown id: counted; before its PUBREC: protocol error |
-//! | SUBSCRIBE, UNSUBSCRIBE | `Subscribe`, `Unsubscribe` for what the session accepts; SUBACK, UNSUBACK when answered |
+//! | SUBSCRIBE | `Subscribe` for what the session accepts; SUBACK when `Subscribed` |
+//! | UNSUBSCRIBE | `Unsubscribe` for what the session has; UNSUBACK when `Unsubscribed` |
 //! | PINGREQ | PINGRESP |
 //! | DISCONNECT | close; will only in 5.0 with a reason other than 0x00; → Away, or End |
-//! | CONNECT, AUTH, server's packets | protocol error (AUTH: no authentication method was agreed on `[MQTT-4.12.0-6]`) |
+//! | AUTH | protocol error: no authentication method was agreed on `[MQTT-4.12.0-6]` |
+//! | CONNECT, server's packets | protocol error |
 //!
 //! *Close* and *protocol error* are: in 5.0 a DISCONNECT with the reason, then `CloseTransport`; in 3.x
 //! `CloseTransport` alone; then the will, then Away or End.

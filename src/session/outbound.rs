@@ -30,6 +30,12 @@ impl Session {
             subscription_identifier,
             from_retained,
         } = delivery;
+        match self.state {
+            State::Attached(_) | State::Away(_) => {}
+            // It has no subscriptions yet: the delivery was meant for a session before it.
+            State::New => return out.push(Effect::Count(Counted::DroppedSessionEnded)),
+            State::Ended => return,
+        }
         // [MQTT-3.8.3-3]
         if options.no_local && message.publisher == self.client_id {
             return;
@@ -49,16 +55,13 @@ impl Session {
                 Some(counted) => out.push(Effect::Count(counted)),
                 None => out.push(transmit(outgoing, None, false, self.version.is_v5(), now)),
             },
-            State::New | State::Away(_) => out.push(Effect::Count(Counted::DroppedQoS0Offline)),
-            State::Ended => {}
+            State::Away(_) => out.push(Effect::Count(Counted::DroppedQoS0Offline)),
+            State::New | State::Ended => {}
         }
     }
 
     /// Sends a QoS 1 or 2 message, or has it wait.
     fn enqueue(&mut self, outgoing: Outgoing, now: Instant, out: &mut Vec<Effect>) {
-        if matches!(self.state, State::Ended) {
-            return;
-        }
         if let State::Attached(link) = &self.state
             && self.queue.is_empty()
             && !self.inflight.has_held()
@@ -137,11 +140,11 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<(), ReasonCode> {
         match self.inflight.awaits(ack.packet_id) {
-            Some(Awaits::PubAck) => {
+            Some(Awaits::Ack) => {
                 self.inflight.remove(ack.packet_id);
                 self.pump(now, out);
             }
-            Some(Awaits::PubRec | Awaits::PubComp) => return Err(ReasonCode::ProtocolError),
+            Some(Awaits::Rec | Awaits::Comp) => return Err(ReasonCode::ProtocolError),
             None => out.push(Effect::Count(Counted::UnknownAck)),
         }
         Ok(())
@@ -158,14 +161,14 @@ impl Session {
         let packet_id = ack.packet_id;
         let awaits = self.inflight.awaits(packet_id);
         match awaits {
-            Some(Awaits::PubAck) => return Err(ReasonCode::ProtocolError),
-            Some(Awaits::PubRec | Awaits::PubComp) if ack.reason.is_error() => {
+            Some(Awaits::Ack) => return Err(ReasonCode::ProtocolError),
+            Some(Awaits::Rec | Awaits::Comp) if ack.reason.is_error() => {
                 self.inflight.remove(packet_id);
                 self.pump(now, out);
                 return Ok(());
             }
-            Some(Awaits::PubRec) => self.inflight.release(packet_id),
-            Some(Awaits::PubComp) => {}
+            Some(Awaits::Rec) => self.inflight.release(packet_id),
+            Some(Awaits::Comp) => {}
             None => out.push(Effect::Count(Counted::UnknownAck)),
         }
         if !ack.reason.is_error() {
@@ -188,11 +191,11 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<(), ReasonCode> {
         match self.inflight.awaits(ack.packet_id) {
-            Some(Awaits::PubComp) => {
+            Some(Awaits::Comp) => {
                 self.inflight.remove(ack.packet_id);
                 self.pump(now, out);
             }
-            Some(Awaits::PubAck | Awaits::PubRec) => return Err(ReasonCode::ProtocolError),
+            Some(Awaits::Ack | Awaits::Rec) => return Err(ReasonCode::ProtocolError),
             None => out.push(Effect::Count(Counted::UnknownAck)),
         }
         Ok(())
