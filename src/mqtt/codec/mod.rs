@@ -18,12 +18,12 @@
 //!
 //! | matter | here |
 //! |---|---|
-//! | Variable Byte Integer longer than needed | 5.0: refused, 0x81 `[MQTT-1.5.5-1]`; the Remaining Length of 3.x: accepted, no clause forbids it |
+//! | Variable Byte Integer longer than needed | refused in 5.0 `[MQTT-1.5.5-1]`, before accepted |
 //! | level 6 and above, `MQIsdp` 5 | CONNACK 0x84 in the form of 5.0 |
-//! | levels below 5 that do not fit their name, also with mosquitto's bridge bit | CONNACK 01 in the form of 3.1.1 |
+//! | lower levels that do not fit their name (also mosquitto's bridges) | CONNACK 01 in the form of 3.1.1 |
 //! | unknown protocol name | closed without an answer |
 //! | malformed CONNECT | CONNACK with the reason in 5.0, closed before |
-//! | 3.1: user name or password flagged, nothing left | accepted as not given ("Remaining Length takes precedence") |
+//! | 3.1: user name or password flagged, nothing left | accepted as not given: Remaining Length wins |
 //! | 3.1: DUP on SUBSCRIBE, UNSUBSCRIBE, PUBREL | accepted: 3.1 retransmits them |
 //! | 3.1: reserved byte of CONNACK | not looked at |
 //! | payload that is not UTF-8 under Payload Format Indicator 1 | accepted: the check is optional |
