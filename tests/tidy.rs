@@ -17,7 +17,8 @@ const LINE_COLUMNS_MAX: usize = 110;
 const FLOORS: &[(&str, u8)] = &[
     ("mqtt", 1),
     ("node_name", 1),
-    ("limits", 1),
+    // Plain numbers that every other room is bounded by, so beneath all of them.
+    ("limits", 0),
     ("session", 2),
     ("routing", 2),
     ("broker", 3),
