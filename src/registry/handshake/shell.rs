@@ -124,3 +124,6 @@ fn failed(error: FrameError, step: u8) -> HandshakeError {
         FrameError::Io(cause) => HandshakeError::Io { step, cause },
     }
 }
+
+#[cfg(test)]
+mod tests;
