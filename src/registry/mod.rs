@@ -9,6 +9,7 @@ pub mod client;
 pub mod cookie;
 pub mod endpoint;
 pub mod handshake;
+pub mod holder;
 pub mod names;
 pub mod render;
 pub mod server;
