@@ -6,6 +6,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{NODES_MAX, ROUTES_OF_NODE_MAX};
+use crate::mqtt::topic::TopicError;
 
 /// Counts the changes of one node's own slice in one incarnation; 0 is the empty slice it began with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
@@ -152,9 +153,14 @@ pub enum RefusedSlice {
         /// Changes in it.
         changes: usize,
     },
-    /// A route is no topic filter (MQTT 4.7), or has too many levels.
-    #[error("route '{0}' is not a valid topic filter; the slice is unchanged")]
-    BadFilter(String),
+    /// A route is no topic filter.
+    #[error("route '{filter}' is not a valid topic filter: {why}; the slice is unchanged")]
+    BadFilter {
+        /// How it begins.
+        filter: String,
+        /// The rule that it breaks.
+        why: TopicError,
+    },
     /// More than [`ROUTES_OF_NODE_MAX`] routes.
     #[error("a node may announce at most {ROUTES_OF_NODE_MAX} routes; the slice is unchanged")]
     TooManyRoutes,

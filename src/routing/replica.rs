@@ -15,15 +15,20 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ahash::RandomState;
+use bytestring::ByteString;
 
 use super::delta::{
     Applied, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SnapshotChunk, filter_hash,
 };
-use crate::limits::{ROUTE_CHANGES_HELD_MAX, ROUTES_OF_NODE_MAX, TOPIC_LEVELS_MAX};
+use crate::limits::{ROUTE_CHANGES_HELD_MAX, ROUTES_OF_NODE_MAX};
+use crate::mqtt::topic::check_filter;
 use crate::node_name::Incarnation;
 
 #[cfg(test)]
 mod tests;
+
+/// Characters that are shown of a filter that is refused; it may be long.
+const REFUSED_SHOWN_MAX: usize = 64;
 
 /// What is to be changed in the route table, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,13 +116,8 @@ impl Replica {
                 changes: delta.changes.len(),
             });
         }
-        if let Some(bad) = delta
-            .changes
-            .iter()
-            .map(RouteChange::filter)
-            .find(|filter| !is_filter(filter))
-        {
-            return self.refuse(RefusedSlice::BadFilter(bad.to_string()));
+        if let Some(why) = refused(delta.changes.iter().map(RouteChange::filter)) {
+            return self.refuse(why);
         }
         let Some(arriving) = &mut self.arriving else {
             return self.advance(delta, changes);
@@ -137,8 +137,8 @@ impl Replica {
     /// Takes a chunk of a snapshot in; the last one replaces the slice. Chunks come over one link in
     /// order, so that a missing middle is no case; a missing first chunk is a gap.
     pub fn apply_snapshot(&mut self, chunk: &SnapshotChunk, changes: &mut Vec<SliceChange>) -> Applied {
-        if let Some(bad) = chunk.filters.iter().find(|filter| !is_filter(filter)) {
-            return self.refuse(RefusedSlice::BadFilter(bad.to_string()));
+        if let Some(why) = refused(chunk.filters.iter()) {
+            return self.refuse(why);
         }
         let expected = self
             .arriving
@@ -254,16 +254,11 @@ impl Replica {
     }
 }
 
-/// Whether a text from another node is a topic filter (MQTT 4.7.1) that the trie can bear.
-fn is_filter(filter: &str) -> bool {
-    let mut levels = filter.split('/').peekable();
-    let mut count = 0;
-    while let Some(level) = levels.next() {
-        count += 1;
-        let wildcard = level == "+" || (level == "#" && levels.peek().is_none());
-        if !wildcard && level.contains(['+', '#', '\0']) {
-            return false;
-        }
-    }
-    !filter.is_empty() && filter.len() <= usize::from(u16::MAX) && count <= TOPIC_LEVELS_MAX
+/// What is wrong with the first filter that is no topic filter.
+fn refused<'a>(mut filters: impl Iterator<Item = &'a ByteString>) -> Option<RefusedSlice> {
+    filters.find_map(|filter| {
+        let why = check_filter(filter).err()?;
+        let filter = filter.chars().take(REFUSED_SHOWN_MAX).collect();
+        Some(RefusedSlice::BadFilter { filter, why })
+    })
 }

@@ -26,7 +26,8 @@ const WORDS_INLINE: usize = 32;
 /// The node before the first level.
 const ROOT: u32 = 0;
 
-/// Whether a filter has a wildcard; without one it matches only the topic of the same text.
+/// Whether a filter has a wildcard level; without one it matches only the topic of the same text. Unlike
+/// [`has_wildcard`](crate::mqtt::topic::has_wildcard) it takes invalid filters, too: none may be found twice.
 pub(super) fn is_wildcard(filter: &str) -> bool {
     let mut levels = filter.split('/').peekable();
     while let Some(level) = levels.next() {

@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
-use bytestring::ByteString;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::TOPIC_LEVELS_MAX;
 use crate::routing::SliceSnapshot;
 
 fn delta(from: u64, changes: &[&str]) -> RouteDelta {
@@ -216,10 +216,13 @@ fn garbage_is_refused_with_a_sentence_and_changes_nothing() {
         };
         assert!(matches!(
             fed.delta(&bad_delta),
-            Applied::Refused(RefusedSlice::BadFilter(_))
+            Applied::Refused(RefusedSlice::BadFilter { .. })
         ));
         let applied = fed.chunk(&chunk(5, &["ok", bad], true, true));
-        assert!(matches!(applied, Applied::Refused(RefusedSlice::BadFilter(_))));
+        assert!(matches!(
+            applied,
+            Applied::Refused(RefusedSlice::BadFilter { .. })
+        ));
     }
     assert_eq!(
         (fed.routes(), fed.replica.version()),

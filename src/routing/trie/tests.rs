@@ -153,6 +153,7 @@ fn filter() -> impl Strategy<Value = String> {
         if rest {
             text.push_str("/#");
         }
+        // The lone number sign comes about in no other way.
         if text == "a/#" { "#".into() } else { text }
     })
 }
