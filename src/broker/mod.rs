@@ -1,1 +1,36 @@
 //! Floor 3: the processes of one node.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`tables`] | the tables that outlive every worker, and where processes are found |
+//! | [`office`] | what the actors of one arbiter share; `desk` and `port` are in it |
+//! | [`publish`] | the hot path: a message from its publisher to desks and links |
+//! | [`mail`], [`mailman`] | what arbiters send each other, and who carries it |
+//! | [`topic`] | dispatches what matches one filter |
+//! | [`router`] | writes the route table; birth and death of Topics |
+//! | [`session`] | one client: the shell around the session's value |
+//! | [`clients`], [`retainer`], [`wills`] | client ids, retained messages, delayed wills |
+//! | [`links`] | what broker and links to other nodes say to each other |
+//! | [`counters`] | what a node counts |
+//!
+//! The way of a message: `session` reads and decodes it → `publish` finds where it goes → desks of its
+//! own arbiter take it directly, others by `mail` → the `topic` there pushes it to the ports of its
+//! sessions → `session` encodes and writes it.
+
+pub mod clients;
+pub mod counters;
+mod desk;
+pub mod links;
+pub mod mail;
+pub mod mailman;
+pub mod office;
+mod port;
+pub mod publish;
+pub mod retainer;
+pub mod router;
+pub mod session;
+pub mod tables;
+pub mod topic;
+pub mod wills;
+
+pub use desk::ShareGroup;

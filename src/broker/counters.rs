@@ -1,0 +1,146 @@
+//! What a node counts: one block of counters per arbiter, so that counting never moves a cache line
+//! between cores; readers add the blocks up.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::session::event::Counted;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of one arbiter. Only that arbiter adds; anybody may read. On its own cache lines.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct Counters { $($(#[$doc])* pub $name: Count,)* }
+
+        /// What all arbiters of a node counted since its tables were made.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+        pub struct Snapshot { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Snapshot {
+            /// The sum over the blocks.
+            #[must_use]
+            pub fn of(blocks: &[Counters]) -> Self {
+                let mut sum = Self::default();
+                for block in blocks {
+                    $(sum.$name += block.$name.get();)*
+                }
+                sum
+            }
+
+            /// Name and value of each counter, in the order of the struct.
+            #[must_use]
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// PUBLISH packets that clients sent.
+    received,
+    /// PUBLISH packets given to clients' transports.
+    delivered,
+    /// Bytes read from clients.
+    bytes_received,
+    /// Bytes written to clients.
+    bytes_sent,
+    /// Sessions opened.
+    sessions_opened,
+    /// Sessions that ended, whatever the reason.
+    sessions_closed,
+    /// Messages handed to links to other nodes.
+    forwarded,
+    /// Messages that came from other nodes.
+    dispatched,
+    /// Messages that matched no subscriber and no route.
+    unrouted,
+    /// Dropped: the session's queue was at its limit of messages or bytes.
+    dropped_queue_full,
+    /// Dropped: QoS 0 and the client was away.
+    dropped_qos0_offline,
+    /// Dropped: QoS 0 and the client's transport made no progress.
+    dropped_slow_consumer,
+    /// Dropped: expired before it could be sent.
+    dropped_expired,
+    /// Dropped: larger than the client's Maximum Packet Size.
+    dropped_too_large,
+    /// Dropped: the link to the other node was gone when it was to be handed over.
+    dropped_link_down,
+    /// Dropped: QoS 1 or 2, queued for a session that ended or was cleaned.
+    dropped_session_ended,
+    /// Dropped: QoS 0 and the queue of a link was full.
+    dropped_link_full,
+    /// Dropped: the actor that dispatched it panicked twice over it.
+    dropped_poison,
+    /// Dropped: a member of a shared group went away with it.
+    dropped_no_member,
+    /// Acknowledgements from clients for packet identifiers that were not in flight.
+    unknown_acks,
+}
+
+/// One counter with a single writer, so adding is a plain load and store.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds `n`. Wraps after 2⁶⁴.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Adds one.
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    /// The present value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Counters {
+    /// Counts what a session told.
+    pub fn count(&self, counted: Counted) {
+        match counted {
+            Counted::DroppedQueueFull => self.dropped_queue_full.one(),
+            Counted::DroppedQoS0Offline => self.dropped_qos0_offline.one(),
+            Counted::DroppedSlowConsumer => self.dropped_slow_consumer.one(),
+            Counted::DroppedExpired => self.dropped_expired.one(),
+            Counted::DroppedTooLarge => self.dropped_too_large.one(),
+            Counted::DroppedSessionEnded => self.dropped_session_ended.one(),
+            Counted::UnknownAck => self.unknown_acks.one(),
+        }
+    }
+}
+
+impl Snapshot {
+    /// All drops, whatever the reason.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.list()
+            .iter()
+            .filter(|(name, _)| name.starts_with("dropped_"))
+            .map(|(_, n)| n)
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_adds_the_blocks_up_and_sums_the_drops() {
+        let blocks = [Counters::default(), Counters::default()];
+        blocks[0].received.add(2);
+        blocks[1].received.one();
+        blocks[0].count(Counted::DroppedExpired);
+        blocks[1].dropped_link_full.add(4);
+        let sum = Snapshot::of(&blocks);
+        assert_eq!((sum.received, sum.dropped()), (3, 5));
+        assert!(sum.list().contains(&("dropped_expired", 1)));
+    }
+}

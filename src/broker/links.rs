@@ -1,0 +1,116 @@
+//! What the broker and the processes between nodes say to each other.
+//!
+//! The broker has never heard of a cluster: to it another node is a [`Link`], two mailboxes and a
+//! counter. A link is put up with [`LinkUp`] and taken down with [`LinkDown`], both told to the
+//! router. From then on
+//!
+//! - the router casts a [`RouteDelta`] to every link for each change of this node's own slice,
+//! - publishers' arbiters cast a [`Forward`] for what matched a route of that node,
+//! - the link tells the router of the other side's slice with [`ApplySnapshot`] and [`ApplyDelta`],
+//!   and gives what was forwarded to it to [`super::publish::dispatch`].
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use actix::Message as ActixMessage;
+use bytestring::ByteString;
+use supervisors::Caster;
+
+use crate::mqtt::message::Message;
+use crate::node_name::{NodeId, NodeName};
+pub use crate::routing::{
+    Applied, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SliceSnapshot as OwnSlice,
+};
+
+/// Router → every link: what changed in this node's own slice.
+impl ActixMessage for RouteDelta {
+    type Result = ();
+}
+
+/// Messages for the subscribers of another node, in the order in which they were published.
+#[derive(Clone, PartialEq, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct Forward {
+    /// The messages; each once, however many filters of that node match.
+    pub messages: Vec<Arc<Message>>,
+}
+
+/// Another node, as the broker sees it.
+#[derive(Clone)]
+pub struct Link {
+    /// Which life of which node.
+    pub node: NodeId,
+    /// Takes the deltas of our own slice.
+    pub routes: Caster<RouteDelta>,
+    /// Takes messages for that node's subscribers.
+    pub forward: Caster<Forward>,
+    /// Bytes (see [`link_weight`]) given to the link and not yet on the wire. The broker adds, the
+    /// link subtracts. Above [`crate::limits::LINK_QUEUE_BYTES_MAX`] QoS 0 is dropped and counted,
+    /// and who publishes QoS 1 or 2 to that node stops reading.
+    pub queued_bytes: Arc<AtomicUsize>,
+}
+
+/// Bytes that a message counts for in [`Link::queued_bytes`]: what it carries and its bookkeeping.
+#[must_use]
+pub fn link_weight(message: &Message) -> usize {
+    message.weight() + message.publisher.len() + 64
+}
+
+/// Link → Router: the link stands. Answered by this node's own slice as it is at that moment; every
+/// later change of it is cast to [`Link::routes`], starting from the answer's version. A link to an
+/// earlier life of the same name is taken down first; the link of a node that has a later life, and
+/// that of one node too many, is refused.
+#[derive(ActixMessage)]
+#[rtype(result = "Result<OwnSlice, RefusedSlice>")]
+pub struct LinkUp(pub Link);
+
+/// Link → Router: the link is gone. All routes of that node vanish in one step; a later life of the
+/// same name is not touched.
+#[derive(Clone, PartialEq, Eq, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct LinkDown {
+    /// The node that is gone.
+    pub node: NodeId,
+}
+
+/// Link → Router: a piece of the other side's slice, replacing all that is held of it once the last
+/// piece is in.
+#[derive(Clone, PartialEq, Eq, Debug, ActixMessage)]
+#[rtype(result = "Applied")]
+pub struct ApplySnapshot {
+    /// Whose slice it is.
+    pub node: NodeId,
+    /// The version that the whole snapshot stands at.
+    pub version: RouteVersion,
+    /// The filters of this piece.
+    pub filters: Vec<ByteString>,
+    /// Whether this is the first piece.
+    pub first: bool,
+    /// Whether this is the last piece.
+    pub last: bool,
+}
+
+/// Link → Router: a delta of the other side's slice.
+#[derive(Clone, PartialEq, Eq, Debug, ActixMessage)]
+#[rtype(result = "Applied")]
+pub struct ApplyDelta {
+    /// Whose slice it is.
+    pub node: NodeId,
+    /// The change.
+    pub delta: RouteDelta,
+}
+
+/// Anyone → Router: this node's own slice, answered by [`OwnSlice`].
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "OwnSlice")]
+pub struct Slice;
+
+/// Anyone → Router: the whole route table, filter → names of the nodes that have it, sorted by filter.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "Vec<(ByteString, Vec<NodeName>)>")]
+pub struct Routes;
+
+/// Anyone → Router: how many routes are held of each other node, and at which version.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "Vec<(NodeId, usize, RouteVersion)>")]
+pub struct RoutesHeld;

@@ -1,0 +1,253 @@
+//! The mailbox of one session in the office of its arbiter.
+//!
+//! Topics push deliveries into it and receipts come back through it; the session takes both when it is
+//! polled. Nothing here crosses a thread. The port also carries the session's weight: what lies in
+//! its inbox and its outbox together is bounded, and a Topic that meets a full port pauses.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use ahash::AHashMap;
+use bytestring::ByteString;
+
+use super::desk::Desk;
+use super::mail::{FilterId, PortId};
+use crate::limits::OUTBOX_BYTES_MAX;
+use crate::session::event::{Delivery, PublishOutcome, PublishToken};
+
+/// Wakes an actor's future at most once between two of its polls.
+#[derive(Debug, Default)]
+pub(super) struct WakeSlot {
+    waker: RefCell<Option<Waker>>,
+    dirty: Cell<bool>,
+}
+
+impl WakeSlot {
+    /// There is work: wakes the future unless it has been told already.
+    pub(super) fn wake(&self) {
+        if !self.dirty.replace(true)
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Called at the start of a poll: later wakes reach this future. Returns whether there was work.
+    pub(super) fn register(&self, cx: &Context<'_>) -> bool {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.dirty.replace(false)
+    }
+}
+
+/// The mailbox of one session. Closed when the session ends, however it ends.
+pub(super) struct Port {
+    /// Its name.
+    pub(super) id: PortId,
+    /// The session's client id.
+    pub(super) client_id: ByteString,
+    /// Wakes the session.
+    pub(super) wake: WakeSlot,
+    /// Deliveries that the session has not taken yet.
+    pub(super) inbox: RefCell<VecDeque<Delivery>>,
+    /// Publications of the session that the broker has taken.
+    pub(super) taken: RefCell<Vec<(PublishToken, PublishOutcome)>>,
+    /// Weight of `inbox`.
+    inbox_bytes: Cell<usize>,
+    /// Weight of what the session has not written yet: its outbox and its queue.
+    outbox_bytes: Cell<usize>,
+    /// The outbox was full and made no progress: QoS 0 is dropped until it has room.
+    slow: Cell<bool>,
+    /// Set once: no delivery is taken any more.
+    closed: Cell<bool>,
+    /// Since when Topics have been paused by this port.
+    since: Cell<Option<Instant>>,
+    /// Whether bytes were written since the last sweep.
+    moved: Cell<bool>,
+    /// Whether the office's sweep watches this port.
+    pub(super) watched: Cell<bool>,
+    /// The desks that this port pauses.
+    blocks: RefCell<Vec<Rc<Desk>>>,
+    /// The rows of this session: the desk and the position in it. Written by the desk's Topic.
+    pub(super) rows: RefCell<AHashMap<FilterId, (Rc<Desk>, usize)>>,
+}
+
+/// What a port says to a delivery.
+pub(super) enum Room {
+    /// There is room, or the delivery must be taken anyway.
+    Take,
+    /// It is full: the desk is paused, the delivery is taken.
+    Pause,
+    /// It is slow: QoS 0 is not taken.
+    Slow,
+    /// The session is gone.
+    Closed,
+}
+
+/// Bookkeeping that each waiting delivery costs beside its message's bytes.
+const DELIVERY_OVERHEAD: usize = 64;
+
+impl Port {
+    pub(super) fn new(id: PortId, client_id: ByteString) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            client_id,
+            wake: WakeSlot::default(),
+            inbox: RefCell::default(),
+            taken: RefCell::default(),
+            inbox_bytes: Cell::new(0),
+            outbox_bytes: Cell::new(0),
+            slow: Cell::new(false),
+            closed: Cell::new(false),
+            since: Cell::new(None),
+            moved: Cell::new(false),
+            watched: Cell::new(false),
+            blocks: RefCell::default(),
+            rows: RefCell::default(),
+        })
+    }
+
+    /// Whether the port takes another delivery.
+    pub(super) fn room(&self) -> Room {
+        if self.closed.get() {
+            Room::Closed
+        } else if self.weight() <= OUTBOX_BYTES_MAX {
+            Room::Take
+        } else if self.slow.get() {
+            Room::Slow
+        } else {
+            Room::Pause
+        }
+    }
+
+    /// Puts a delivery into the inbox and wakes the session.
+    pub(super) fn push(&self, delivery: Delivery) {
+        self.inbox_bytes
+            .set(self.inbox_bytes.get() + delivery_weight(&delivery));
+        self.inbox.borrow_mut().push_back(delivery);
+        self.wake.wake();
+    }
+
+    /// Takes the oldest delivery.
+    pub(super) fn pop(&self) -> Option<Delivery> {
+        let mut inbox = self.inbox.borrow_mut();
+        let delivery = inbox.pop_front();
+        match &delivery {
+            Some(delivery) => {
+                self.inbox_bytes
+                    .set(self.inbox_bytes.get().saturating_sub(delivery_weight(delivery)));
+            }
+            // An idle session holds no memory for deliveries that may never come again.
+            None if inbox.capacity() > 0 => *inbox = VecDeque::new(),
+            None => {}
+        }
+        delivery
+    }
+
+    /// Tells the weight of what the session holds back, and whether bytes were written.
+    pub(super) fn set_outbox(&self, bytes: usize, moved: bool) {
+        self.outbox_bytes.set(bytes);
+        if moved {
+            self.moved.set(true);
+        }
+    }
+
+    /// Bytes in inbox and outbox.
+    pub(super) fn weight(&self) -> usize {
+        self.inbox_bytes.get() + self.outbox_bytes.get()
+    }
+
+    /// Whether the outbox made no progress while it was full.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow.get()
+    }
+
+    /// Whether the session is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Pauses `desk`; true when the office's sweep must watch this port from now on.
+    pub(super) fn block(&self, desk: &Rc<Desk>, now: Instant) -> bool {
+        if self.since.get().is_none() {
+            self.since.set(Some(now));
+            self.moved.set(false);
+        }
+        let mut blocks = self.blocks.borrow_mut();
+        if !blocks.iter().any(|known| Rc::ptr_eq(known, desk)) {
+            blocks.push(desk.clone());
+            desk.blockers.set(desk.blockers.get() + 1);
+        }
+        !self.watched.replace(true)
+    }
+
+    /// The desks that this port paused and now lets go.
+    pub(super) fn unblock(&self) -> Vec<Rc<Desk>> {
+        self.since.set(None);
+        let desks = self.blocks.take();
+        for desk in &desks {
+            desk.blockers.set(desk.blockers.get() - 1);
+        }
+        desks
+    }
+
+    /// Whether there is room enough to let paused desks go (a quarter, so that it does not flap).
+    pub(super) fn has_drained(&self) -> bool {
+        let held = self.slow.get() || self.since.get().is_some();
+        held && self.weight() < OUTBOX_BYTES_MAX / 4
+    }
+
+    /// The outbox has room again.
+    pub(super) fn not_slow(&self) {
+        self.slow.set(false);
+    }
+
+    /// One sweep of the office: true when the port has made no progress for long enough to be slow.
+    pub(super) fn sweep(&self, now: Instant, slow_after: std::time::Duration) -> Sweep {
+        match self.since.get() {
+            None => Sweep::Forget,
+            Some(since) if now.saturating_duration_since(since) >= slow_after => {
+                if self.moved.replace(false) {
+                    Sweep::Watch
+                } else {
+                    self.slow.set(true);
+                    Sweep::Slow
+                }
+            }
+            Some(_) => Sweep::Watch,
+        }
+    }
+
+    /// The session is gone: nothing is taken any more, the rows are to be purged by their Topics.
+    pub(super) fn close(&self) -> Vec<Rc<Desk>> {
+        self.closed.set(true);
+        self.inbox.take();
+        self.taken.take();
+        self.inbox_bytes.set(0);
+        self.outbox_bytes.set(0);
+        self.rows
+            .borrow()
+            .values()
+            .map(|(desk, _)| desk.clone())
+            .collect()
+    }
+}
+
+/// What a sweep found.
+pub(super) enum Sweep {
+    /// It blocks nobody.
+    Forget,
+    /// It blocks somebody and still moves.
+    Watch,
+    /// It has become slow.
+    Slow,
+}
+
+fn delivery_weight(delivery: &Delivery) -> usize {
+    delivery.message.weight() + DELIVERY_OVERHEAD
+}

@@ -1,0 +1,372 @@
+//! The hot path: a message from its publisher to every desk and link that it matches.
+//!
+//! A publisher runs on one arbiter and hands on in order: to the desks of its own arbiter directly, to
+//! those elsewhere through the mail, to other nodes through their links. Each of these keeps the order,
+//! so messages of one publisher to one topic are never overtaken, whatever their QoS.
+//!
+//! A QoS 1 or 2 publication is taken when every desk that it matched has dispatched it: each holds one
+//! share of its [`Receipt`], and the last one to come back tells the publisher's port.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Poll, Waker};
+
+use ahash::AHashMap;
+use bytestring::ByteString;
+use smallvec::SmallVec;
+
+use super::links::{Forward, Link, link_weight};
+use super::mail::{FilterId, Parcel, Receipt};
+use super::office::Office;
+use super::port::Port;
+use super::retainer::Retain;
+use super::tables::{Seats, Torn};
+use crate::limits::LINK_QUEUE_BYTES_MAX;
+use crate::mqtt::message::Message;
+use crate::mqtt::packet::QoS;
+use crate::mqtt::reason::ReasonCode;
+use crate::routing;
+use crate::session::event::{PublishOutcome, PublishToken};
+
+/// Topics whose matches an arbiter remembers; a fuller cache starts anew.
+const MATCHES_MAX: usize = 4096;
+
+/// Publishes a message of the broker itself (a will, `$SYS`) or of an operator: retained store, every
+/// matching subscriber here and every matching node. Nobody is told when it has been taken.
+///
+/// # Errors
+/// [`Torn`]: there is no whole route table, or no office on this arbiter; the message went nowhere.
+pub fn publish(message: &Arc<Message>) -> Result<(), Torn> {
+    let office = Office::here().ok_or(Torn)?;
+    match office.publish(message, None, &mut Holds::default()) {
+        Some(PublishOutcome::Refused(_)) => Err(Torn),
+        _ => Ok(()),
+    }
+}
+
+/// Dispatches what another node forwarded: to subscribers of this node only, so nothing goes in circles.
+/// Call it on an arbiter that has an office, and await [`room`] before the next batch.
+pub fn dispatch(messages: Vec<Arc<Message>>) {
+    let Some(office) = Office::here() else { return };
+    office.counters().dispatched.add(messages.len() as u64);
+    for message in messages {
+        let Ok(found) = office.find(&message.topic) else {
+            return;
+        };
+        let mut holds = office.lane_holds.take();
+        for seats in &found.seats {
+            office.hand_to_desks(seats, &message, None, &mut holds);
+        }
+        office.lane_holds.replace(holds);
+    }
+}
+
+/// Waits until this arbiter's desks and mail have room for another [`dispatch`].
+pub async fn room() {
+    poll_fn(|cx| match Office::here() {
+        Some(office) if office.is_lane_held(cx.waker()) => Poll::Pending,
+        _ => Poll::Ready(()),
+    })
+    .await;
+}
+
+/// What a publisher waits for before it reads on.
+#[derive(Default)]
+pub(super) struct Holds {
+    filters: SmallVec<[FilterId; 2]>,
+    links: SmallVec<[Link; 1]>,
+    /// Whether anything was published: only then a choked mail concerns this publisher.
+    published: bool,
+}
+
+impl Holds {
+    fn add(&mut self, filter: FilterId) {
+        if !self.filters.contains(&filter) {
+            self.filters.push(filter);
+        }
+    }
+
+    /// Whether the publisher must not read now; it is then woken when to look again.
+    pub(super) fn is_held(&mut self, office: &Office, waker: &Waker) -> bool {
+        if !self.published {
+            return false;
+        }
+        self.filters.retain(|filter| office.is_paused(*filter));
+        self.links.retain(|link| is_full(link));
+        let held = !self.filters.is_empty() || !self.links.is_empty() || office.is_choked();
+        if held {
+            office.wait(waker);
+        } else {
+            self.published = false;
+        }
+        held
+    }
+}
+
+/// Where a topic goes, as long as the version of the route table stands.
+#[derive(Default)]
+pub(super) struct Match {
+    seats: Vec<Seats>,
+    links: Vec<Link>,
+}
+
+/// What an arbiter remembers of the route table.
+#[derive(Default)]
+pub(super) struct Matches {
+    version: u64,
+    topics: AHashMap<ByteString, Rc<Match>>,
+    /// The topic before: streams repeat it.
+    last: Option<(ByteString, Rc<Match>)>,
+    found: routing::Match<Arc<[Seats]>>,
+}
+
+impl Office {
+    /// Publishes for a session (or for nobody). The outcome is given at once when nothing is to be
+    /// waited for, else it comes through the publisher's port.
+    pub(super) fn publish(
+        &self,
+        message: &Arc<Message>,
+        publisher: Option<(&Rc<Port>, PublishToken)>,
+        holds: &mut Holds,
+    ) -> Option<PublishOutcome> {
+        if message.retain {
+            // While the retainer restarts this retained message is lost; subscribers still get it.
+            let _ = self.tables().names.retainer.cast(Retain(message.clone()));
+        }
+        let Ok(found) = self.find(&message.topic) else {
+            return Some(PublishOutcome::Refused(ReasonCode::ImplementationSpecificError));
+        };
+        holds.published = true;
+        if found.seats.is_empty() && found.links.is_empty() {
+            self.counters().unrouted.one();
+            return Some(PublishOutcome::NoSubscribers);
+        }
+        for link in &found.links {
+            self.forward(link, message, holds);
+        }
+        if found.seats.is_empty() {
+            return Some(PublishOutcome::Taken);
+        }
+        let receipt = publisher.map(|(port, token)| self.open_receipt(port, token));
+        for seats in &found.seats {
+            self.hand_to_desks(seats, message, receipt, holds);
+        }
+        // The publisher's own share: without it the first desk could complete what others still lack.
+        if let Some(receipt) = receipt {
+            self.complete(receipt);
+        }
+        None
+    }
+
+    fn hand_to_desks(
+        &self,
+        seats: &Seats,
+        message: &Arc<Message>,
+        receipt: Option<Receipt>,
+        holds: &mut Holds,
+    ) {
+        holds.published = true;
+        let mut arbiters = match &seats.share {
+            None => seats.arbiters,
+            Some(group) => group.next_arbiter().map_or(0, |arbiter| 1 << arbiter),
+        };
+        let filter = seats.filter;
+        while arbiters != 0 {
+            let arbiter = arbiters.trailing_zeros() as usize;
+            arbiters &= arbiters - 1;
+            if let Some(receipt) = receipt {
+                self.receipts.borrow_mut().add_share(receipt);
+            }
+            self.send(
+                arbiter,
+                Parcel::Message {
+                    filter,
+                    message: message.clone(),
+                    receipt,
+                },
+            );
+        }
+        if self.is_paused(filter) {
+            holds.add(filter);
+        }
+    }
+
+    /// Where a topic goes: remembered, or looked up in the table.
+    fn find(&self, topic: &ByteString) -> Result<Rc<Match>, Torn> {
+        let mut matches = self.matches.borrow_mut();
+        let version = self.tables().routes.version();
+        if matches.version != version {
+            matches.topics.clear();
+            matches.last = None;
+            matches.version = version;
+        }
+        if let Some((last, found)) = &matches.last
+            && last == topic
+        {
+            return Ok(found.clone());
+        }
+        let known = matches.topics.get(topic).cloned();
+        let found = match known {
+            Some(found) => found,
+            None => {
+                let found = Rc::new(self.look_up(topic, &mut matches.found)?);
+                if matches.topics.len() >= MATCHES_MAX {
+                    matches.topics.clear();
+                }
+                // A copy of its own: the publisher's read buffer is not kept alive by a name.
+                matches.topics.insert(ByteString::from(&**topic), found.clone());
+                found
+            }
+        };
+        matches.last = Some((topic.clone(), found.clone()));
+        Ok(found)
+    }
+
+    fn look_up(&self, topic: &ByteString, found: &mut routing::Match<Arc<[Seats]>>) -> Result<Match, Torn> {
+        let table = self.tables().routes.read()?;
+        table.match_topic(topic, found);
+        let seats = found
+            .locals
+            .iter()
+            .flat_map(|seats| seats.iter().cloned())
+            .collect();
+        let mut links = Vec::new();
+        if !found.nodes.is_empty() {
+            let standing = self.tables().links.read().map_err(|_| Torn)?;
+            let nodes = found.nodes.iter().filter_map(|index| table.node(index));
+            links.extend(nodes.filter_map(|node| standing.iter().find(|link| link.node == *node).cloned()));
+        }
+        Ok(Match { seats, links })
+    }
+
+    /// Gives a message to another node's link, or drops it where the link's queue is full.
+    fn forward(&self, link: &Link, message: &Arc<Message>, holds: &mut Holds) {
+        if is_full(link) {
+            if message.qos == QoS::AtMostOnce {
+                self.counters().dropped_link_full.one();
+                return;
+            }
+            if !holds.links.iter().any(|known| known.node == link.node) {
+                holds.links.push(link.clone());
+            }
+        }
+        link.queued_bytes.fetch_add(link_weight(message), Relaxed);
+        self.counters().forwarded.one();
+        self.forwards.borrow_mut().push(link, message);
+        self.wake.wake();
+    }
+
+    fn open_receipt(&self, port: &Rc<Port>, token: PublishToken) -> Receipt {
+        let slot = self.receipts.borrow_mut().open(port, token);
+        Receipt {
+            arbiter: self.me() as u16,
+            slot,
+        }
+    }
+
+    /// One share of a publication of this arbiter is complete.
+    pub(super) fn complete(&self, receipt: Receipt) {
+        let done = self.receipts.borrow_mut().complete(receipt);
+        if let Some((port, token)) = done
+            && !port.is_closed()
+        {
+            port.taken.borrow_mut().push((token, PublishOutcome::Taken));
+            port.wake.wake();
+        }
+    }
+
+    fn is_lane_held(&self, waker: &Waker) -> bool {
+        let mut holds = self.lane_holds.take();
+        let held = holds.is_held(self, waker);
+        self.lane_holds.replace(holds);
+        held
+    }
+}
+
+fn is_full(link: &Link) -> bool {
+    link.queued_bytes.load(Relaxed) > LINK_QUEUE_BYTES_MAX
+}
+
+/// Messages for other nodes that one tick gathers.
+#[derive(Default)]
+pub(super) struct Forwards(Vec<(Link, Vec<Arc<Message>>)>);
+
+impl Forwards {
+    fn push(&mut self, link: &Link, message: &Arc<Message>) {
+        let known = self
+            .0
+            .iter_mut()
+            .find(|(known, _)| Arc::ptr_eq(&known.queued_bytes, &link.queued_bytes));
+        match known {
+            Some((_, messages)) => messages.push(message.clone()),
+            None => self.0.push((link.clone(), vec![message.clone()])),
+        }
+    }
+
+    /// Takes everything, to be given to [`hand_over`].
+    pub(super) fn take(&mut self) -> std::vec::IntoIter<(Link, Vec<Arc<Message>>)> {
+        std::mem::take(&mut self.0).into_iter()
+    }
+}
+
+/// One actor message per link and tick. A link that is gone takes nothing: the router is about to hear of it.
+pub(super) fn hand_over((link, messages): (Link, Vec<Arc<Message>>)) {
+    if let Err(supervisors::Gone(Forward { messages })) = link.forward.cast(Forward { messages }) {
+        let bytes = messages.iter().map(|message| link_weight(message)).sum();
+        link.queued_bytes.fetch_sub(bytes, Relaxed);
+        if let Some(office) = Office::here() {
+            office.counters().dropped_link_down.add(messages.len() as u64);
+        }
+    }
+}
+
+/// Publications of one arbiter's sessions that are not taken yet. Bounded by what the sessions may have
+/// in flight (Receive Maximum).
+#[derive(Default)]
+pub(super) struct Receipts {
+    slots: Vec<Option<Pending>>,
+    free: Vec<u32>,
+}
+
+struct Pending {
+    port: Rc<Port>,
+    token: PublishToken,
+    shares: u32,
+}
+
+impl Receipts {
+    /// Opens a publication with one share, the publisher's own.
+    fn open(&mut self, port: &Rc<Port>, token: PublishToken) -> u32 {
+        let pending = Some(Pending {
+            port: port.clone(),
+            token,
+            shares: 1,
+        });
+        if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = pending;
+            return slot;
+        }
+        self.slots.push(pending);
+        self.slots.len() as u32 - 1
+    }
+
+    fn add_share(&mut self, receipt: Receipt) {
+        if let Some(Some(pending)) = self.slots.get_mut(receipt.slot as usize) {
+            pending.shares += 1;
+        }
+    }
+
+    /// One share less; with the last one the publication is taken.
+    fn complete(&mut self, receipt: Receipt) -> Option<(Rc<Port>, PublishToken)> {
+        let slot = self.slots.get_mut(receipt.slot as usize)?;
+        let pending = slot.as_mut()?;
+        pending.shares -= 1;
+        if pending.shares > 0 {
+            return None;
+        }
+        self.free.push(receipt.slot);
+        slot.take().map(|pending| (pending.port, pending.token))
+    }
+}

@@ -1,0 +1,344 @@
+//! The session of one client as a process: the shell around [`crate::session::Session`].
+//!
+//! Parent:   sessions (64 dynamic shards), temporary; on the arbiter that accepted the first socket
+//! Owns:     the client's transport; its port in the office, which is released however it ends
+//! Asked by: Topics (deliveries, through its port), Clients ([`Reattach`], [`Kick`], [`Discard`]),
+//!           Retainer ([`Retained`])
+//! Tells:    Router ([`super::router::Subscribe`]), Clients, Retainer, Wills, every desk that matches
+//! Dies of:  its client's wish, its expiry, or a bug of ours: then its will is published, nothing else
+//!           is affected
+//!
+//! | file | part |
+//! |---|---|
+//! | `session.rs` | its messages, its birth and its end |
+//! | `session/turn.rs` | one wake-up: read all, handle all, write once |
+//! | `session/effects.rs` | carrying out what the value causes |
+//! | `session/wire.rs` | the socket with its codec |
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorContext, AsyncContext, Handler, Message as ActixMessage, MessageResult, Running};
+use bytes::BytesMut;
+use bytestring::ByteString;
+use supervisors::{ChildSpec, Context, InitError, Restart, Shutdown};
+use tokio::time::Sleep;
+
+use self::effects::Ask;
+use self::turn::Turns;
+use self::wire::Wire;
+use super::clients::{Attached, Detached, Ended};
+use super::office::Office;
+use super::port::Port;
+use super::publish::Holds;
+use super::tables::Tables;
+use super::wills;
+use crate::mqtt::packet::{ProtocolVersion, Will};
+use crate::mqtt::reason::ReasonCode;
+use crate::session::Session as Value;
+use crate::session::event::{Attach, Delivery, Effect, Event};
+
+mod effects;
+mod turn;
+mod wire;
+
+/// A socket whose CONNECT has been read and allowed, on its way to its session.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The CONNECT and what the client is allowed; goes into [`Event::Attach`].
+    pub attach: Box<Attach>,
+    /// The socket. Set to non-blocking by the session.
+    pub socket: std::net::TcpStream,
+    /// What was read behind the CONNECT.
+    pub read_ahead: BytesMut,
+}
+
+/// Clients → Session: another connection with this client id. The old transport is told 0x8E and closed.
+/// A clean start empties the session in place.
+#[derive(Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct Reattach(pub Arrival);
+
+/// Clients, operator → Session: end the connection with this reason; the session lives on if it is
+/// persistent.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct Kick(pub ReasonCode);
+
+/// Clients, operator → Session: end, whatever the session's expiry.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct Discard;
+
+/// Retainer → Session: retained messages for its new subscriptions. Sent in batches.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct Retained(pub Vec<Delivery>);
+
+/// Operator → Session: how it is.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "SessionInfo")]
+pub struct Describe;
+
+/// How a session is: the answer to [`Describe`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Its client id.
+    pub client_id: ByteString,
+    /// Protocol of the connection, or of the last one.
+    pub version: ProtocolVersion,
+    /// Whether a transport is attached.
+    pub attached: bool,
+    /// Whether it outlives its transport.
+    pub persistent: bool,
+    /// Filters that it has subscribed to.
+    pub subscriptions: usize,
+    /// Messages that wait for the client.
+    pub queue_len: usize,
+    /// Messages sent and not acknowledged.
+    pub inflight_len: usize,
+    /// Bytes in its inbox, its outbox and its queue.
+    pub weight_bytes: usize,
+    /// Whether QoS 0 to it is dropped because it does not read.
+    pub slow: bool,
+}
+
+/// The session of one client.
+pub struct Session {
+    seat: PortSeat,
+    value: Value,
+    /// The transport; `None` while the client is away.
+    wire: Option<Wire>,
+    /// What it waits for before it reads on.
+    holds: Holds,
+    /// Empty between two events; kept for its room.
+    effects: Vec<Effect>,
+    /// Requests to the router; one is asked at a time, so their order is kept over a crash of the router.
+    asks: VecDeque<Ask>,
+    asking: bool,
+    /// When the value wants to be woken.
+    wake_at: Option<Instant>,
+    /// Fires at `wake_at` or earlier; re-armed only when it has fired.
+    timer: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+/// The session's port. Dropping it releases the port, also when the session was torn by a panic: what it
+/// blocked goes on, its rows are removed, the will of a client that was attached is published.
+struct PortSeat {
+    office: Rc<Office>,
+    port: Rc<Port>,
+    /// The will as long as the value has not decided about it.
+    will: Option<Box<Will>>,
+}
+
+impl Drop for PortSeat {
+    fn drop(&mut self) {
+        self.office.close_port(&self.port);
+        if let Some(will) = self.will.take() {
+            let message = wills::message_of(&will, &self.port.client_id, Instant::now());
+            self.office.publish(&message, None, &mut Holds::default());
+        }
+    }
+}
+
+impl Session {
+    /// The child of a shard of `sessions` ([`super::tables::Names::shard`]) for a new session on a worker
+    /// arbiter. Its id is the client id. It tells Clients when it is attached.
+    #[must_use]
+    pub fn spec(tables: &Arc<Tables>, arbiter: usize, arrival: Arrival) -> ChildSpec {
+        let client_id = arrival.attach.connect.client_id.clone();
+        let (made, cargo) = (tables.clone(), Mutex::new(Some(arrival)));
+        let init = move |ctx: &mut Context<Self>| {
+            // A temporary child is started once, so the cargo is there.
+            let arrival = cargo.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Self::init(&made, arrival.ok_or_else(InitError::ignore)?, ctx)
+        };
+        ChildSpec::worker(&*client_id, &tables.arbiters.all[arbiter], init)
+            .restart(Restart::Temporary)
+            .shutdown(Shutdown::Timeout(Duration::from_secs(5)))
+    }
+
+    fn init(tables: &Arc<Tables>, arrival: Arrival, ctx: &mut Context<Self>) -> Result<Self, InitError> {
+        let office = Office::here().filter(|office| Arc::ptr_eq(office.tables(), tables));
+        let office = office.ok_or_else(|| InitError::failed("this arbiter has no office"))?;
+        let value = Value::new(arrival.attach.connect.client_id.clone());
+        let port = office.open_port(value.client_id().clone());
+        let mut session = Self {
+            seat: PortSeat {
+                office,
+                port,
+                will: None,
+            },
+            value,
+            wire: None,
+            holds: Holds::default(),
+            effects: Vec::new(),
+            asks: VecDeque::new(),
+            asking: false,
+            wake_at: None,
+            timer: None,
+            ended: false,
+        };
+        session.attach(arrival, ctx);
+        ctx.spawn(Turns);
+        Ok(session)
+    }
+
+    fn attach(&mut self, arrival: Arrival, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        if self.wire.is_some() {
+            self.handle(Event::TakenOver, now, ctx);
+        }
+        let Arrival {
+            attach,
+            socket,
+            read_ahead,
+        } = arrival;
+        match Wire::new(socket, &attach.connect, attach.limits.packet_size_max, read_ahead) {
+            Ok(wire) => {
+                self.wire = Some(wire);
+                let will = attach.connect.will.clone().map(Box::new);
+                self.handle(Event::Attach(attach), now, ctx);
+                if self.wire.is_some() {
+                    self.seat.will = will;
+                    let client_id = self.value.client_id().clone();
+                    self.tell_clients(Attached {
+                        client_id,
+                        session: ctx.myself(),
+                    });
+                }
+            }
+            Err(error) => {
+                tracing::debug!(client = %self.value.client_id(), %error, "a socket cannot be used");
+                if !self.value.is_persistent() {
+                    self.end(ctx);
+                }
+            }
+        }
+        self.seat.port.wake.wake();
+    }
+
+    fn handle(&mut self, event: Event, now: Instant, ctx: &mut Context<Self>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.value.handle(event, now, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect, now, ctx);
+        }
+        if effects.capacity() <= 16 {
+            self.effects = effects;
+        }
+    }
+
+    /// The transport is gone without the client's word.
+    fn lose_wire(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        if self.wire.take().is_some() {
+            // The value decides about the will now.
+            self.seat.will = None;
+            self.handle(Event::TransportLost, now, ctx);
+            self.tell_detached(ctx);
+        }
+    }
+
+    fn close_wire(&mut self, ctx: &mut Context<Self>) {
+        if let Some(wire) = self.wire.take() {
+            self.seat.will = None;
+            wire.close();
+            self.tell_detached(ctx);
+        }
+    }
+
+    fn tell_detached(&self, ctx: &mut Context<Self>) {
+        let (client_id, session) = (self.value.client_id().clone(), ctx.pid().clone());
+        self.tell_clients(Detached { client_id, session });
+    }
+
+    fn end(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.seat.office.close_port(&self.seat.port);
+            let (client_id, session) = (self.value.client_id().clone(), ctx.pid().clone());
+            self.tell_clients(Ended { client_id, session });
+            ctx.stop();
+        }
+    }
+
+    fn tell_clients<M>(&self, message: M)
+    where
+        super::clients::Clients: Handler<M>,
+        M: ActixMessage + Send + 'static,
+        M::Result: Send,
+    {
+        // Clients that is just restarting finds out by itself: it looks into the shards.
+        let _ = self.seat.office.tables().names.clients.cast(message);
+    }
+}
+
+impl Actor for Session {
+    type Context = Context<Self>;
+
+    fn stopping(&mut self, ctx: &mut Context<Self>) -> Running {
+        if !self.ended {
+            // The node (or an operator) stops this process: the client is told.
+            self.handle(Event::Kick(ReasonCode::ServerShuttingDown), Instant::now(), ctx);
+            self.close_wire(ctx);
+        }
+        Running::Stop
+    }
+}
+
+impl Handler<Reattach> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Reattach(arrival): Reattach, ctx: &mut Context<Self>) {
+        self.attach(arrival, ctx);
+    }
+}
+
+impl Handler<Kick> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Kick(reason): Kick, ctx: &mut Context<Self>) {
+        self.handle(Event::Kick(reason), Instant::now(), ctx);
+    }
+}
+
+impl Handler<Discard> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Discard, ctx: &mut Context<Self>) {
+        self.handle(Event::Discard, Instant::now(), ctx);
+    }
+}
+
+impl Handler<Retained> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Retained(deliveries): Retained, _: &mut Context<Self>) {
+        // Behind what is there already: the inbox is drained as the transport takes it.
+        for delivery in deliveries {
+            self.seat.port.push(delivery);
+        }
+    }
+}
+
+impl Handler<Describe> for Session {
+    type Result = MessageResult<Describe>;
+
+    fn handle(&mut self, _: Describe, _: &mut Context<Self>) -> Self::Result {
+        let (value, port) = (&self.value, &self.seat.port);
+        MessageResult(SessionInfo {
+            client_id: value.client_id().clone(),
+            version: value.version(),
+            attached: value.is_attached(),
+            persistent: value.is_persistent(),
+            subscriptions: value.subscriptions_len(),
+            queue_len: value.queue_len(),
+            inflight_len: value.inflight_len(),
+            weight_bytes: port.weight(),
+            slow: port.is_slow(),
+        })
+    }
+}

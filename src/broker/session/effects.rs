@@ -1,0 +1,217 @@
+//! Carrying out what the session's value causes, in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::fut::WrapFuture;
+use actix::{ActorFutureExt, AsyncContext};
+use bytestring::ByteString;
+use futures_util::future::Either;
+use supervisors::Context;
+
+use super::Session;
+use crate::broker::publish::Holds;
+use crate::broker::retainer::Replay;
+use crate::broker::router::{Subscribe, Unsubscribe};
+use crate::broker::wills::{self, CancelWill, PublishWill};
+use crate::mqtt::codec::EncodeError;
+use crate::mqtt::message::Message;
+use crate::mqtt::packet::{Packet, PacketId, Will};
+use crate::mqtt::reason::ReasonCode;
+use crate::session::event::{Counted, Effect, Event, PublishToken, SubscribeRequest, Transmit};
+
+/// Pause before a request is asked again of a router that is being restarted.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Times that a request is asked: the router's restart takes a few milliseconds.
+const ASKS_MAX: u32 = 40;
+
+/// A request to the router that has not been answered.
+#[derive(Clone, Debug)]
+pub(super) enum Ask {
+    Subscribe {
+        packet_id: PacketId,
+        requests: Vec<SubscribeRequest>,
+    },
+    Unsubscribe {
+        packet_id: PacketId,
+        filters: Vec<ByteString>,
+    },
+}
+
+impl Session {
+    pub(super) fn carry_out(&mut self, effect: Effect, now: Instant, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Transmit(transmit) => self.transmit(&transmit),
+            Effect::Send(packet) => self.send(&packet),
+            Effect::Publish { token, message } => self.publish(token, &message),
+            Effect::Subscribe { packet_id, requests } => {
+                self.ask(Ask::Subscribe { packet_id, requests }, ctx)
+            }
+            Effect::Unsubscribe { packet_id, filters } => {
+                self.ask(Ask::Unsubscribe { packet_id, filters }, ctx);
+            }
+            Effect::ForgetSubscriptions => self.change_port(),
+            Effect::CloseTransport => self.close_wire(ctx),
+            Effect::PublishWill { will, delay_s } => self.publish_will(will, delay_s, now),
+            Effect::CancelWill => {
+                let client_id = self.value.client_id().clone();
+                // Lost only while `wills` restarts; it looks whether the client is back before it publishes.
+                let _ = self
+                    .seat
+                    .office
+                    .tables()
+                    .names
+                    .wills
+                    .cast(CancelWill { client_id });
+            }
+            Effect::WakeAt(instant) => {
+                self.wake_at = Some(instant);
+                self.seat.port.wake.wake();
+            }
+            Effect::Count(counted) => self.seat.office.counters().count(counted),
+            Effect::End => self.end(ctx),
+        }
+    }
+
+    fn transmit(&mut self, transmit: &Transmit) {
+        let Some(wire) = &mut self.wire else { return };
+        let sent = wire.transmit(transmit);
+        self.seat.office.counters().delivered.one();
+        self.note_unsent(sent);
+        self.seat.port.wake.wake();
+    }
+
+    fn send(&mut self, packet: &Packet) {
+        let Some(wire) = &mut self.wire else { return };
+        let sent = wire.send(packet);
+        self.note_unsent(sent);
+        self.seat.port.wake.wake();
+    }
+
+    /// What cannot be encoded counts as sent `[MQTT-3.1.2-25]`; anything but its size is a bug of ours.
+    fn note_unsent(&self, sent: Result<usize, EncodeError>) {
+        match sent {
+            Ok(_) => {}
+            Err(EncodeError::PacketTooLarge { .. }) => {
+                self.seat.office.counters().count(Counted::DroppedTooLarge);
+            }
+            Err(error) => {
+                tracing::error!(client = %self.value.client_id(), %error, "a packet could not be encoded");
+            }
+        }
+    }
+
+    fn publish(&mut self, token: Option<PublishToken>, message: &Arc<Message>) {
+        let port = &self.seat.port;
+        let outcome = self
+            .seat
+            .office
+            .publish(message, token.map(|token| (port, token)), &mut self.holds);
+        if let (Some(token), Some(outcome)) = (token, outcome) {
+            port.taken.borrow_mut().push((token, outcome));
+            port.wake.wake();
+        }
+    }
+
+    fn publish_will(&mut self, will: Box<Will>, delay_s: u32, now: Instant) {
+        let client_id = self.value.client_id().clone();
+        if delay_s == 0 {
+            let message = wills::message_of(&will, &client_id, now);
+            self.seat.office.publish(&message, None, &mut Holds::default());
+        } else {
+            // Lost only while `wills` restarts.
+            let _ = self.seat.office.tables().names.wills.cast(PublishWill {
+                client_id,
+                will,
+                delay_s,
+            });
+        }
+    }
+
+    /// A clean start in place: with a new port the session has no rows, no deliveries and no receipts.
+    fn change_port(&mut self) {
+        let office = &self.seat.office;
+        let fresh = office.open_port(self.seat.port.client_id.clone());
+        office.close_port(&self.seat.port);
+        self.seat.port = fresh;
+        self.holds = Holds::default();
+        // The one that is being asked finds the old port closed; the value ignores its answer.
+        self.asks.clear();
+    }
+
+    fn ask(&mut self, ask: Ask, ctx: &mut Context<Self>) {
+        self.asks.push_back(ask);
+        self.ask_next(ctx);
+    }
+
+    fn ask_next(&mut self, ctx: &mut Context<Self>) {
+        if self.asking {
+            return;
+        }
+        let Some(ask) = self.asks.pop_front() else { return };
+        self.asking = true;
+        self.ask_router(ask, 1, ctx);
+    }
+
+    fn ask_router(&mut self, ask: Ask, times: u32, ctx: &mut Context<Self>) {
+        let (router, port) = (&self.seat.office.tables().names.router, self.seat.port.id);
+        let asked = ask.clone();
+        let answer = match asked {
+            Ask::Subscribe { requests, .. } => Either::Left(router.call(Subscribe { port, requests })),
+            Ask::Unsubscribe { filters, .. } => Either::Right(router.call(Unsubscribe { port, filters })),
+        };
+        ctx.spawn(
+            answer
+                .into_actor(self)
+                .map(move |answer, session, ctx| match answer {
+                    Ok(reasons) => session.answered(ask, reasons, ctx),
+                    // The same rows again: a join replaces, a leave of what is gone is harmless.
+                    Err(_) if times < ASKS_MAX => {
+                        ctx.run_later(ASK_AGAIN_AFTER, move |session, ctx| {
+                            session.ask_router(ask, times + 1, ctx)
+                        });
+                    }
+                    Err(_) => {
+                        let count = match &ask {
+                            Ask::Subscribe { requests, .. } => requests.len(),
+                            Ask::Unsubscribe { filters, .. } => filters.len(),
+                        };
+                        session.answered(ask, vec![ReasonCode::UnspecifiedError; count], ctx);
+                    }
+                }),
+        );
+    }
+
+    fn answered(&mut self, ask: Ask, reasons: Vec<ReasonCode>, ctx: &mut Context<Self>) {
+        self.asking = false;
+        let now = Instant::now();
+        match ask {
+            Ask::Unsubscribe { packet_id, .. } => {
+                self.handle(Event::Unsubscribed { packet_id, reasons }, now, ctx);
+            }
+            Ask::Subscribe { packet_id, requests } => {
+                let granted = requests
+                    .into_iter()
+                    .zip(&reasons)
+                    .filter(|(_, reason)| !reason.is_error());
+                let replayed = granted.map(|(request, _)| request);
+                let requests: Vec<_> = replayed.filter(|request| request.send_retained).collect();
+                self.handle(Event::Subscribed { packet_id, reasons }, now, ctx);
+                if !requests.is_empty() {
+                    let to = ctx.myself().caster();
+                    // Lost only while the retainer restarts: the client has its SUBACK.
+                    let _ = self
+                        .seat
+                        .office
+                        .tables()
+                        .names
+                        .retainer
+                        .cast(Replay { requests, to });
+                }
+            }
+        }
+        self.seat.port.wake.wake();
+        self.ask_next(ctx);
+    }
+}

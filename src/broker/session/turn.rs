@@ -1,0 +1,210 @@
+//! One wake-up of a session: take receipts, read all there is (up to a budget), take deliveries, write
+//! once. Nothing here waits.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as Cx, Poll};
+use std::time::Instant;
+
+use actix::fut::ActorFuture;
+use supervisors::Context;
+
+use super::Session;
+use crate::limits::{OUTBOX_BYTES_MAX, SESSION_QUEUE_LEN_MAX};
+use crate::mqtt::packet::{Packet, QoS};
+use crate::session::event::{Counted, Event};
+
+/// Bytes that a session reads in one wake-up before its neighbours have their turn.
+const READ_BUDGET: usize = 64 << 10;
+
+/// The future by which a session is woken; ends with it.
+pub(super) struct Turns;
+
+impl ActorFuture<Session> for Turns {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        session: &mut Session,
+        ctx: &mut Context<Session>,
+        cx: &mut Cx<'_>,
+    ) -> Poll<()> {
+        session.seat.port.wake.register(cx);
+        let now = Instant::now();
+        session.take_receipts(now, ctx);
+        let unread = session.read(now, ctx, cx);
+        // Of what was just published: nobody subscribed, or only other nodes.
+        session.take_receipts(now, ctx);
+        session.take_deliveries(now, ctx);
+        session.watch_clock(now, ctx, cx);
+        let drained = session.flush(now, ctx, cx);
+        if unread || drained {
+            session.seat.port.wake.wake();
+        }
+        if session.ended {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Session {
+    fn take_receipts(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        if self.seat.port.taken.borrow().is_empty() {
+            return;
+        }
+        let taken = self.seat.port.taken.take();
+        for (token, outcome) in &taken {
+            self.handle(
+                Event::Published {
+                    token: *token,
+                    outcome: *outcome,
+                },
+                now,
+                ctx,
+            );
+        }
+    }
+
+    /// Reads until the socket is empty, the budget is used up (true: there may be more), or this session
+    /// must wait: for a desk, a link or the mail that it publishes to, or for its own client to read.
+    fn read(&mut self, now: Instant, ctx: &mut Context<Self>, cx: &mut Cx<'_>) -> bool {
+        let mut budget = READ_BUDGET;
+        loop {
+            if self.holds.is_held(&self.seat.office, cx.waker()) || !self.handle_packets(now, ctx) {
+                return false;
+            }
+            if budget == 0 {
+                return true;
+            }
+            let Some(wire) = &mut self.wire else { return false };
+            match wire.poll_read(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(len)) if len > 0 => {
+                    budget = budget.saturating_sub(len);
+                    self.seat.office.counters().bytes_received.add(len as u64);
+                }
+                Poll::Ready(_) => {
+                    self.lose_wire(now, ctx);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Handles every whole packet that was read; false when no more may be read now.
+    fn handle_packets(&mut self, now: Instant, ctx: &mut Context<Self>) -> bool {
+        loop {
+            let Some(wire) = &mut self.wire else { return false };
+            if wire.output.len() > OUTBOX_BYTES_MAX || !self.value.wants_input() {
+                return false;
+            }
+            match wire.next_packet() {
+                Ok(None) => return true,
+                Ok(Some(packet)) => {
+                    if matches!(packet, Packet::Publish(_)) {
+                        self.seat.office.counters().received.one();
+                    }
+                    self.handle(Event::Packet(packet), now, ctx);
+                }
+                Err(error) => {
+                    tracing::debug!(client = %self.value.client_id(), %error, "malformed packet");
+                    self.handle(Event::Malformed(error.reason), now, ctx);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Whether deliveries stay in the inbox, where they pause their Topics, until the client has taken
+    /// more of what it was sent.
+    fn is_full(&self) -> bool {
+        let queue_full = self.value.queue_len() >= SESSION_QUEUE_LEN_MAX / 2;
+        self.wire
+            .as_ref()
+            .is_some_and(|wire| wire.output.len() >= OUTBOX_BYTES_MAX || queue_full)
+    }
+
+    fn take_deliveries(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        loop {
+            let full = self.is_full();
+            if full && !self.seat.port.is_slow() {
+                return;
+            }
+            let Some(delivery) = self.seat.port.pop() else {
+                return;
+            };
+            if full && delivery.message.qos.min(delivery.options.qos) == QoS::AtMostOnce {
+                self.seat.office.counters().count(Counted::DroppedSlowConsumer);
+                continue;
+            }
+            self.handle(Event::Deliver(delivery), now, ctx);
+        }
+    }
+
+    /// Arms the one timer lazily: a deadline that moves on (keep-alive does with each packet) costs
+    /// nothing until the old one has passed.
+    fn watch_clock(&mut self, now: Instant, ctx: &mut Context<Self>, cx: &mut Cx<'_>) {
+        while let Some(wake_at) = self.wake_at {
+            if wake_at <= now {
+                self.wake_at = None;
+                self.handle(Event::Wake, now, ctx);
+                continue;
+            }
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(wake_at.into())));
+            if timer.deadline().into_std() > wake_at {
+                timer.as_mut().reset(wake_at.into());
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            if timer.deadline().into_std() >= wake_at {
+                self.wake_at = None;
+                self.handle(Event::Wake, now.max(wake_at), ctx);
+            } else {
+                timer.as_mut().reset(wake_at.into());
+            }
+        }
+        self.timer = None;
+    }
+
+    /// The one write of this turn. True when deliveries were held back and there is room for them now.
+    fn flush(&mut self, now: Instant, ctx: &mut Context<Self>, cx: &mut Cx<'_>) -> bool {
+        let was_full = self.is_full();
+        let Some(wire) = &mut self.wire else {
+            return self.tell_weight(0, true);
+        };
+        match wire.flush(cx) {
+            Ok(written) => {
+                let left = wire.output.len();
+                self.seat.office.counters().bytes_sent.add(written as u64);
+                let released = self.tell_weight(left, written > 0);
+                released || was_full && !self.is_full()
+            }
+            Err(_) => {
+                self.lose_wire(now, ctx);
+                true
+            }
+        }
+    }
+
+    /// Tells the port what is held back; what it paused goes on when that has shrunk.
+    fn tell_weight(&mut self, outbox_bytes: usize, moved: bool) -> bool {
+        let port = &self.seat.port;
+        let queued = if self.wire.is_some() {
+            self.value.queue_bytes()
+        } else {
+            0
+        };
+        port.set_outbox(outbox_bytes + queued, moved);
+        let drained = port.has_drained();
+        if drained {
+            port.not_slow();
+            self.seat.office.let_go(port);
+        }
+        drained
+    }
+}

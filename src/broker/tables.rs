@@ -1,0 +1,284 @@
+//! The tables of a node's broker, and where its processes are found.
+//!
+//! Tables belong to `core`, as ETS tables belong to a supervisor: its spec makes them anew each time it
+//! starts ([`Shelf::renew`]), and they outlive every worker below it. A crashed router finds the
+//! route table and its ledger here; a crashed mailman finds the post that was on its way.
+//!
+//! | table | written by | read by |
+//! |---|---|---|
+//! | [`Tables::routes`] | the router | every publisher, past it |
+//! | [`Tables::ledger`] | the router | the router's next life |
+//! | [`Tables::links`] | the router | every publisher |
+//! | [`Tables::post`] | mailmen | the mailman it is addressed to |
+//! | [`Tables::counters`] | each arbiter its own block | `sys`, admin |
+
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use actix_rt::ArbiterHandle;
+use ahash::{AHashMap, RandomState};
+use bytestring::ByteString;
+use supervisors::{DynamicSupervisor, Name};
+
+use super::clients::Clients;
+use super::counters::{Counters, Snapshot};
+use super::desk::ShareGroup;
+use super::links::Link;
+use super::mail::FilterId;
+use super::mail::PostBox;
+use super::mailman::Mailman;
+use super::retainer::Retainer;
+use super::router::Router;
+use super::router::ledger::Ledger;
+use super::wills::Wills;
+use crate::node_name::NodeId;
+use crate::routing::RouteTable;
+
+/// Shards of the `sessions` supervisor: no shared restart budget, short lists.
+pub const SESSION_SHARDS: usize = 64;
+
+/// Workers, the cluster arbiter and control arbiter must fit one mask of arbiters.
+pub const ARBITERS_MAX: usize = 64;
+
+/// The names under which the broker's processes are found; they stay the same through restarts.
+#[derive(Clone)]
+pub struct Names {
+    /// The router.
+    pub router: Name<Router>,
+    /// Client id → session.
+    pub clients: Name<Clients>,
+    /// Retained messages.
+    pub retainer: Name<Retainer>,
+    /// Wills that are due later.
+    pub wills: Name<Wills>,
+    /// The supervisor of the Topics.
+    pub topics: Name<DynamicSupervisor>,
+    /// The supervisors of the sessions; see [`Names::shard`].
+    pub sessions: Arc<[Name<DynamicSupervisor>]>,
+    /// One mailman per arbiter, in the order of [`Arbiters::all`].
+    pub mailmen: Arc<[Name<Mailman>]>,
+}
+
+impl Names {
+    /// Fresh names for a node with so many arbiters (workers, cluster and control together).
+    #[must_use]
+    pub fn new(arbiters: usize) -> Self {
+        Self {
+            router: Name::new("router"),
+            clients: Name::new("clients"),
+            retainer: Name::new("retainer"),
+            wills: Name::new("wills"),
+            topics: Name::new("topics"),
+            sessions: (0..SESSION_SHARDS)
+                .map(|i| Name::new(&format!("sessions-{i}")))
+                .collect(),
+            mailmen: (0..arbiters).map(|i| Name::new(&format!("mail-{i}"))).collect(),
+        }
+    }
+
+    /// The supervisor under which the session of a client id lives.
+    #[must_use]
+    pub fn shard(&self, client_id: &str) -> &Name<DynamicSupervisor> {
+        // Fixed seeds: the shard must be the same for everyone who asks, on every arbiter.
+        let hash = RandomState::with_seeds(1, 2, 3, 4).hash_one(client_id);
+        &self.sessions[hash as usize % self.sessions.len()]
+    }
+}
+
+/// The event loops of a node.
+#[derive(Clone)]
+pub struct Arbiters {
+    /// All of them: the workers first, then the cluster arbiter, then the control arbiter.
+    pub all: Vec<ArbiterHandle>,
+    /// How many workers there are.
+    pub workers: usize,
+}
+
+impl Arbiters {
+    /// The arbiters of a node.
+    ///
+    /// # Panics
+    /// When there is no worker, or more arbiters than [`ARBITERS_MAX`].
+    #[must_use]
+    pub fn new(workers: Vec<ArbiterHandle>, cluster: ArbiterHandle, control: ArbiterHandle) -> Self {
+        let count = workers.len();
+        assert!(count > 0 && count + 2 <= ARBITERS_MAX, "{count} worker arbiters");
+        let mut all = workers;
+        all.push(cluster);
+        all.push(control);
+        Self { all, workers: count }
+    }
+
+    /// Index of the arbiter that the processes between nodes live on.
+    #[must_use]
+    pub fn cluster(&self) -> usize {
+        self.workers
+    }
+
+    /// Index of the arbiter of the supervisors, the router and the other single processes.
+    #[must_use]
+    pub fn control(&self) -> usize {
+        self.workers + 1
+    }
+}
+
+/// The tables of one life of `core`.
+pub struct Tables {
+    /// Who this node is, in this life of `core`.
+    pub node: NodeId,
+    /// The event loops.
+    pub arbiters: Arbiters,
+    /// Where processes are found.
+    pub names: Names,
+    /// Topic filter → where it is subscribed.
+    pub routes: Routes,
+    /// What the router remembers of Topics and requests.
+    pub ledger: Mutex<Ledger>,
+    /// The nodes that stand. Changes together with the version of `routes`.
+    pub links: RwLock<Vec<Link>>,
+    /// The members of each `$share/…` filter. Entries come and go with the router's decisions.
+    shares: Mutex<AHashMap<ByteString, Arc<ShareGroup>>>,
+    /// Mail on its way, one box per arbiter, in the order of [`Arbiters::all`].
+    pub post: Vec<PostBox>,
+    /// One block per arbiter, in the order of [`Arbiters::all`].
+    pub counters: Vec<Counters>,
+}
+
+impl Tables {
+    /// Empty tables.
+    #[must_use]
+    pub fn new(node: NodeId, arbiters: Arbiters, names: Names) -> Arc<Self> {
+        let count = arbiters.all.len();
+        Arc::new(Self {
+            node,
+            arbiters,
+            names,
+            routes: Routes::default(),
+            ledger: Mutex::default(),
+            links: RwLock::default(),
+            shares: Mutex::default(),
+            post: (0..count).map(|_| PostBox::default()).collect(),
+            counters: (0..count).map(|_| Counters::default()).collect(),
+        })
+    }
+
+    /// The group of a `$share/…` filter, made if there is none; `None` for any other filter.
+    #[must_use]
+    pub fn share_group(&self, filter: &ByteString) -> Option<Arc<ShareGroup>> {
+        if !filter.starts_with("$share/") {
+            return None;
+        }
+        // An insert is all that happens under this lock: a poisoned one holds a whole map.
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let group = shares.entry(filter.clone());
+        Some(
+            group
+                .or_insert_with(|| Arc::new(ShareGroup::new(self.counters.len())))
+                .clone(),
+        )
+    }
+
+    /// Forgets the group of a filter that has ended.
+    pub(super) fn forget_group(&self, filter: &ByteString) {
+        self.shares
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(filter);
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub fn counted(&self) -> Snapshot {
+        Snapshot::of(&self.counters)
+    }
+}
+
+/// Where a filter's subscribers of this node sit: one of these for the plain filter and one for each
+/// `$share` group of it.
+#[derive(Clone, Debug)]
+pub struct Seats {
+    /// The subscribed filter.
+    pub filter: FilterId,
+    /// The arbiters that have rows of it, one bit each.
+    pub arbiters: u64,
+    /// The group, if it is shared: exactly one member gets each message.
+    pub share: Option<Arc<ShareGroup>>,
+}
+
+/// The table was torn by a panic of its writer. `core` must make new ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a table of the broker is torn: its writer panicked inside a write")]
+pub struct Torn;
+
+/// The route table and the version by which publishers see, without a lock, that what they remember of it
+/// still stands.
+#[derive(Default)]
+pub struct Routes {
+    table: RwLock<RouteTable<Arc<[Seats]>>>,
+    version: AtomicU64,
+}
+
+impl Routes {
+    /// Grows with every change that a match could see.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Acquire)
+    }
+
+    /// Reads the table.
+    ///
+    /// # Errors
+    /// [`Torn`]: a writer panicked.
+    pub fn read(&self) -> Result<RwLockReadGuard<'_, RouteTable<Arc<[Seats]>>>, Torn> {
+        self.table.read().map_err(|_| Torn)
+    }
+
+    /// Changes the table; the router alone may. Publishers see the new version before the lock is free.
+    ///
+    /// # Errors
+    /// [`Torn`]: an earlier writer panicked; the table was not touched.
+    pub(super) fn write<R>(
+        &self,
+        change: impl FnOnce(&mut RouteTable<Arc<[Seats]>>) -> R,
+    ) -> Result<R, Torn> {
+        let mut table = self.table.write().map_err(|_| Torn)?;
+        let before = table.version();
+        let result = change(&mut table);
+        if table.version() != before {
+            self.version.fetch_add(1, Release);
+        }
+        Ok(result)
+    }
+
+    /// What publishers remember is void, although the table is the same: a link came or went.
+    pub(super) fn outdate(&self) {
+        self.version.fetch_add(1, Release);
+    }
+}
+
+/// Where the tables of the present life of `core` are found by the specs of what starts after it.
+#[derive(Clone)]
+pub struct Shelf(Arc<Mutex<Arc<Tables>>>);
+
+impl Shelf {
+    /// A shelf with its first tables.
+    #[must_use]
+    pub fn new(tables: Arc<Tables>) -> Self {
+        Self(Arc::new(Mutex::new(tables)))
+    }
+
+    /// The present tables.
+    #[must_use]
+    pub fn tables(&self) -> Arc<Tables> {
+        // Nothing can panic while this lock is held, so a poisoned one still holds whole tables.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts fresh tables on the shelf, for a new life of `core`, under a new identity.
+    pub fn renew(&self, node: NodeId) -> Arc<Tables> {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = Tables::new(node, shelf.arbiters.clone(), shelf.names.clone());
+        *shelf = fresh.clone();
+        fresh
+    }
+}
