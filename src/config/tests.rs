@@ -49,35 +49,34 @@ fn without_file_and_flags_a_node_listens_on_loopback_only() {
     assert!((1..=WORKER_THREADS_MAX).contains(&config.worker_threads));
 }
 
+const EVERY_KEY: &str = r#"
+name = "n7@10.0.0.7"
+cookie_file = "~/secret"
+data_dir = "/var/lib/ermine"
+registry_port = 5366
+dist_port = 5367
+allow_crash = true
+worker_threads = 3
+listener = [{ listen = "[::1]:1884" }, { listen = "mqtt.example:0" }]
+[log]
+format = "json"
+level = "debug"
+[limits]
+connect_deadline_s = 5
+packet_size_max = 0x1_0000
+inflight_max = 1
+receive_maximum = 2
+queue_len_max = 3
+queue_bytes_max = 4
+topic_alias_max = 5
+subscriptions_max = 6
+session_expiry_max_s = 4_294_967_295
+keep_alive_max_s = 7
+"#;
+
 #[test]
 fn every_key_of_a_file_is_read() {
-    let config = of_file(
-        r#"
-        name = "n7@10.0.0.7"
-        cookie_file = "~/secret"
-        data_dir = "/var/lib/ermine"
-        registry_port = 5366
-        dist_port = 5367
-        allow_crash = true
-        worker_threads = 3
-        listener = [{ listen = "[::1]:1884" }, { listen = "mqtt.example:0" }]
-        [log]
-        format = "json"
-        level = "debug"
-        [limits]
-        connect_deadline_s = 5
-        packet_size_max = 0x1_0000
-        inflight_max = 1
-        receive_maximum = 2
-        queue_len_max = 3
-        queue_bytes_max = 4
-        topic_alias_max = 5
-        subscriptions_max = 6
-        session_expiry_max_s = 4_294_967_295
-        keep_alive_max_s = 7
-        "#,
-    )
-    .unwrap();
+    let config = of_file(EVERY_KEY).unwrap();
     assert_eq!(config.name.as_str(), "n7@10.0.0.7");
     assert_eq!(config.cookie.to_string(), "/home/kim/secret");
     assert_eq!(config.data_dir, Path::new("/var/lib/ermine"));

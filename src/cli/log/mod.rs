@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, SystemTime};
 
+use supervisors::{Report, ReportSink};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
@@ -85,6 +86,29 @@ fn filter(level: LogLevel) -> Targets {
         .with_default(foreign)
         .with_target("ermine", level)
         .with_target("supervisor", level)
+}
+
+/// Where a tree's reports go: into this log, as OTP's text or as JSON objects.
+///
+/// Supervisor and crash reports are errors, the progress report of a restart is information; the
+/// progress of a first start is for debugging, since the tree that a node logs at boot says the same.
+#[must_use]
+pub fn report_sink(format: LogFormat) -> ReportSink {
+    Arc::new(move |report: &Report| {
+        let render = || match format {
+            LogFormat::Text => report.render_text(),
+            LogFormat::Json => report.render_json(),
+        };
+        match report {
+            Report::Supervisor(_) | Report::Crash(_) => {
+                tracing::error!(target: "supervisor", report = render());
+            }
+            Report::Progress(progress) if progress.restarted.is_some() => {
+                tracing::info!(target: "supervisor", report = render());
+            }
+            Report::Progress(_) => tracing::debug!(target: "supervisor", report = render()),
+        }
+    })
 }
 
 /// The sending end: never waits.

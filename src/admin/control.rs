@@ -1,0 +1,209 @@
+//! Control: answers the commands of operators.
+//!
+//! Parent:   admin (one_for_one), permanent
+//! Owns:     the control connections; they end with it, and their commands are typed again
+//! Asked by: Gate (Serve), and through its connections by `ermine` commands
+//! Tells:    whoever a command is about, through [`Surroundings`]
+//! Dies of:  our bugs only; garbage on a connection closes that connection
+//!
+//! One task for each connection, at most [`CONTROL_CONNECTIONS_MAX`]. A connection brings one request
+//! and is closed after its answer, so a lost one leaves nothing behind.
+
+mod answers;
+mod path;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Handler, Message, WrapFuture};
+use actix_rt::ArbiterHandle;
+use futures_util::future::LocalBoxFuture;
+use supervisors::{ChildSpec, Context, Name, Tree};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::admin::protocol::{ClientEntry, ClusterStatus, JoinStep, NodeStatus, Reply, Request, RouteEntry};
+use crate::limits::CONTROL_FRAME_BYTES_MAX;
+use crate::node_name::NodeName;
+use crate::registry::wire;
+
+/// Commands that are answered at the same time. A `tree --watch` is a new one each second.
+pub const CONTROL_CONNECTIONS_MAX: usize = 64;
+
+/// Longest wait for the request of a proved connection.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Longest wait until the operator has taken one reply.
+const REPLY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest work on one command. A join waits for a route table and has its own deadlines within this.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(120);
+
+/// What the node around it does for Control. Every `Err` is one sentence for the operator.
+pub trait Surroundings: Send + Sync + 'static {
+    /// The node; what the tree knows is filled in by Control.
+    fn status(&self) -> LocalBoxFuture<'_, Result<NodeStatus, String>>;
+    /// The route table in the order of filters.
+    fn routes(&self) -> LocalBoxFuture<'_, Result<Vec<RouteEntry>, String>>;
+    /// The sessions in the order of client ids.
+    fn clients(&self) -> LocalBoxFuture<'_, Result<Vec<ClientEntry>, String>>;
+    /// The cluster as this node sees it.
+    fn cluster(&self) -> LocalBoxFuture<'_, Result<ClusterStatus, String>>;
+    /// Joins another node and tells each step as it ends.
+    fn join(&self, other: NodeName, steps: mpsc::Sender<JoinStep>) -> LocalBoxFuture<'_, Result<(), String>>;
+    /// Leaves the cluster.
+    fn leave(&self) -> LocalBoxFuture<'_, Result<(), String>>;
+    /// Begins to stop the node; returns at once.
+    fn stop(&self);
+}
+
+/// The part of the configuration and of the node that Control needs.
+#[derive(Clone)]
+pub struct ControlOptions {
+    /// The rooms that commands are about.
+    pub surroundings: Arc<dyn Surroundings>,
+    /// The tree, set as soon as it stands: Control is itself in it.
+    pub tree: Arc<OnceLock<Tree>>,
+    /// Whether `ermine crash` is allowed.
+    pub allow_crash: bool,
+}
+
+/// Gate → Control: a connection whose cookie proof was for `control`. Not answered; the connection is.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Serve {
+    /// Nothing was said on it after the proof. Blocking or not does not matter.
+    pub stream: std::net::TcpStream,
+}
+
+/// The actor.
+pub struct Control {
+    options: ControlOptions,
+    /// Connections that are served now.
+    open: usize,
+}
+
+impl Control {
+    /// The child of `admin`.
+    #[must_use]
+    pub fn child(arbiter: &ArbiterHandle, name: &Name<Self>, options: ControlOptions) -> ChildSpec {
+        let init = move |_: &mut Context<Self>| {
+            Ok(Self {
+                options: options.clone(),
+                open: 0,
+            })
+        };
+        ChildSpec::worker("control", arbiter, init).name(name)
+    }
+}
+
+impl Actor for Control {
+    type Context = Context<Self>;
+}
+
+impl Handler<Serve> for Control {
+    type Result = ();
+
+    fn handle(&mut self, Serve { stream }: Serve, ctx: &mut Context<Self>) {
+        if self.open == CONTROL_CONNECTIONS_MAX {
+            tracing::warn!("control: refused, {CONTROL_CONNECTIONS_MAX} commands are being answered");
+            return refuse(&stream);
+        }
+        let connection = match Connection::new(stream) {
+            Ok(connection) => connection,
+            Err(error) => {
+                return tracing::debug!("a control connection was lost before its request: {error}");
+            }
+        };
+        self.open += 1;
+        let served = connection.serve(self.options.clone());
+        ctx.spawn(served.into_actor(self).map(|(), me, _| me.open -= 1));
+    }
+}
+
+/// Says that there are too many, if the socket takes it at once.
+fn refuse(mut stream: &std::net::TcpStream) {
+    let sentence = format!("the node already answers {CONTROL_CONNECTIONS_MAX} commands: try again");
+    if let Ok(body) = wire::encode::<CONTROL_FRAME_BYTES_MAX>(&Reply::Failed(sentence)) {
+        let len = u32::try_from(body.len()).unwrap_or_default();
+        let frame = [&len.to_be_bytes()[..], &body].concat();
+        let _ = stream
+            .set_nonblocking(true)
+            .and_then(|()| std::io::Write::write_all(&mut stream, &frame));
+    }
+}
+
+/// One connection with one request.
+struct Connection {
+    stream: TcpStream,
+    from: SocketAddr,
+}
+
+impl Connection {
+    /// The stream on this arbiter: it was accepted on another one.
+    fn new(stream: std::net::TcpStream) -> std::io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let from = stream.peer_addr()?;
+        Ok(Self {
+            stream: TcpStream::from_std(stream)?,
+            from,
+        })
+    }
+
+    async fn serve(mut self, options: ControlOptions) {
+        let request = match self.request().await {
+            Ok(request) => request,
+            Err(why) => return tracing::warn!(from = %self.from, "control: closed, {why}"),
+        };
+        if request.changes() {
+            tracing::info!(from = %self.from, "control: {}", request.words());
+        } else {
+            tracing::debug!(from = %self.from, "control: {}", request.words());
+        }
+        let stop = request == Request::Stop;
+        let surroundings = options.surroundings.clone();
+        let answered = timeout(COMMAND_DEADLINE, answers::answer(&options, request, &mut self)).await;
+        let end = match answered {
+            Ok(Ok(())) => Reply::Done,
+            Ok(Err(sentence)) => Reply::Failed(sentence),
+            Err(_) => Reply::Failed(format!(
+                "not done within {} s: see the node's log",
+                COMMAND_DEADLINE.as_secs()
+            )),
+        };
+        if let Reply::Failed(sentence) = &end {
+            tracing::info!(from = %self.from, "control: failed: {sentence}");
+        }
+        // Who is no longer there does not miss the end.
+        let _ = self.reply(&end).await;
+        if stop {
+            surroundings.stop();
+        }
+    }
+
+    async fn request(&mut self) -> Result<Request, String> {
+        let frame = timeout(
+            REQUEST_DEADLINE,
+            wire::read_frame(&mut self.stream, CONTROL_FRAME_BYTES_MAX),
+        );
+        let frame = frame
+            .await
+            .map_err(|_| "no request came".to_owned())?
+            .map_err(|error| error.to_string())?;
+        wire::decode::<Request, CONTROL_FRAME_BYTES_MAX>(&frame).map_err(|error| error.to_string())
+    }
+
+    /// Sends a reply; an error means that there is nobody to answer.
+    async fn reply(&mut self, reply: &Reply) -> Result<(), String> {
+        let body = wire::encode::<CONTROL_FRAME_BYTES_MAX>(reply).map_err(|error| error.to_string())?;
+        match timeout(REPLY_DEADLINE, wire::write_frame(&mut self.stream, &body)).await {
+            Ok(sent) => sent.map_err(|error| error.to_string()),
+            Err(_) => Err("the operator does not read".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What each request is answered with.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use supervisors::{Intensity, ProcessInfo, ProcessKind, RestartOutcome, RestartRecord, Tree};
+use tokio::sync::mpsc;
+
+use super::{Connection, ControlOptions, path};
+use crate::admin::protocol::{Reply, Request, RestartEntry, TreeEntry, chunks};
+use crate::node_name::NodeName;
+
+/// Steps of a join that wait for a slow operator.
+const STEPS_MAX: usize = 16;
+
+/// Answers a request but for the end. An error is the sentence that ends it.
+pub(super) async fn answer(
+    options: &ControlOptions,
+    request: Request,
+    to: &mut Connection,
+) -> Result<(), String> {
+    let around = &options.surroundings;
+    match request {
+        Request::Status => status(options, to).await,
+        Request::Tree => {
+            let tree = standing(options)?.clone();
+            // Hundreds of thousands of sessions are sorted here: not on the arbiter of the router.
+            let listed = tokio::task::spawn_blocking(move || tree.list()).await;
+            let listed = listed.map_err(|error| format!("the tree could not be listed: {error}"))?;
+            send(to, listed.into_iter().map(tree_entry), Reply::Tree).await
+        }
+        Request::Restarts => {
+            let history = standing(options)?.history();
+            send(to, history.into_iter().map(restart_entry), Reply::Restarts).await
+        }
+        Request::Crash { path } => crash(options, &path, to).await,
+        Request::Routes => send(to, around.routes().await?, Reply::Routes).await,
+        Request::Clients => send(to, around.clients().await?, Reply::Clients).await,
+        Request::ClusterStatus => to.reply(&Reply::Cluster(around.cluster().await?)).await,
+        Request::Join { other } => join(options, other, to).await,
+        Request::Leave => {
+            around.leave().await?;
+            to.reply(&Reply::Cluster(around.cluster().await?)).await
+        }
+        // The connection stops the node when this is answered.
+        Request::Stop => Ok(()),
+    }
+}
+
+/// Sends a list in chunks.
+async fn send<T: crate::admin::protocol::Weight>(
+    to: &mut Connection,
+    entries: impl IntoIterator<Item = T>,
+    reply: fn(Vec<T>) -> Reply,
+) -> Result<(), String> {
+    for chunk in chunks(entries) {
+        to.reply(&reply(chunk)).await?;
+    }
+    Ok(())
+}
+
+fn standing(options: &ControlOptions) -> Result<&Tree, String> {
+    options
+        .tree
+        .get()
+        .ok_or_else(|| "the node is still starting: try again".to_owned())
+}
+
+async fn status(options: &ControlOptions, to: &mut Connection) -> Result<(), String> {
+    let mut status = options.surroundings.status().await?;
+    status.allow_crash = options.allow_crash;
+    if let Some(tree) = options.tree.get() {
+        status.processes = tree.count() as u64;
+        let restarted = |record: &RestartRecord| record.outcome == RestartOutcome::Restarted;
+        status.restarts = tree.history().iter().filter(|record| restarted(record)).count() as u64;
+    }
+    to.reply(&Reply::Status(status)).await
+}
+
+async fn crash(options: &ControlOptions, wanted: &str, to: &mut Connection) -> Result<(), String> {
+    if !options.allow_crash {
+        return Err("this node was not started with --allow-crash".into());
+    }
+    let tree = standing(options)?;
+    let list = tree.list();
+    let path = path::find(wanted, list.iter().map(|info| &*info.path))?.to_owned();
+    // Answered first: the crash may take us, or all of the node, along.
+    to.reply(&Reply::Crashed(path.clone())).await?;
+    tree.crash(&path, "crashed by an operator")
+        .map_err(|error| error.to_string())
+}
+
+/// Hands on the steps while the join goes on.
+async fn join(options: &ControlOptions, other: NodeName, to: &mut Connection) -> Result<(), String> {
+    let around = &options.surroundings;
+    let (steps, mut ended) = mpsc::channel(STEPS_MAX);
+    let joining = around.join(other, steps);
+    let telling = async {
+        while let Some(step) = ended.recv().await {
+            to.reply(&Reply::Step(step)).await?;
+        }
+        Ok::<_, String>(())
+    };
+    // The steps end with the join, which holds their sender.
+    let (joined, told) = tokio::join!(joining, telling);
+    joined?;
+    told?;
+    to.reply(&Reply::Cluster(around.cluster().await?)).await
+}
+
+fn tree_entry(info: ProcessInfo) -> TreeEntry {
+    TreeEntry {
+        path: info.path.to_string(),
+        id: info.id.to_string(),
+        kind: info.kind.to_string(),
+        strategy: info
+            .strategy
+            .filter(|_| info.kind == ProcessKind::Supervisor)
+            .map(|s| s.to_string()),
+        intensity: info.intensity.map(intensity),
+        restart: info.restart.to_string(),
+        actor: info.actor.to_owned(),
+        pid: info.pid.to_string(),
+        restarts: info.restarts,
+        since_ms: ms(info.since),
+        mailbox_len: info.mailbox_len as u64,
+    }
+}
+
+fn intensity(intensity: Intensity) -> String {
+    format!("{}/{}s", intensity.restarts, intensity.period.as_secs())
+}
+
+fn restart_entry(record: RestartRecord) -> RestartEntry {
+    let outcome = match record.outcome {
+        RestartOutcome::Restarted => "restarted",
+        RestartOutcome::StartFailed => "start failed",
+        RestartOutcome::GaveUp => "gave up",
+    };
+    RestartEntry {
+        at_ms: ms(record.at),
+        path: record.path.to_string(),
+        supervisor: record.supervisor.to_string(),
+        reason: record.reason.to_string(),
+        outcome: outcome.into(),
+        n: record.n,
+        generation: record.generation,
+        downtime_us: record.downtime_us,
+        children_restarted: record
+            .children_restarted
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn ms(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
