@@ -1,9 +1,10 @@
 //! Floor 3: names of nodes on a host, and the proof of the cookie.
 //!
 //! Read `docs/PROTOCOL.md` first; [`handshake`] cites its steps. Values: [`cookie`], [`handshake`],
-//! [`names`], [`attempts`], [`endpoint`], [`wire`]. Sockets: [`server`], [`client`]. One actor:
-//! [`Registry`](actor::Registry).
+//! [`names`], [`attempts`], [`endpoint`], [`wire`]. Sockets: [`server`], [`client`], and [`holder`], which
+//! chooses between them. One actor: [`Registry`].
 
+pub mod actor;
 pub mod attempts;
 pub mod client;
 pub mod cookie;
@@ -15,6 +16,7 @@ pub mod render;
 pub mod server;
 pub mod wire;
 
+pub use actor::{Announce, Names, Registry, RegistryConfig, Resolve, Standing, Status};
 pub use client::{ClientError, RegistryClient};
 pub use cookie::{Cookie, CookieError, CookieSource};
 pub use endpoint::{Endpoint, EndpointError};

@@ -236,3 +236,6 @@ fn now_ms() -> u64 {
         .unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
