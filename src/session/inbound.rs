@@ -26,6 +26,9 @@ use crate::mqtt::reason::ReasonCode;
 /// PUBLISHes that may wait at all, of any protocol: there are no more packet identifiers.
 const WAITING_MAX: usize = 65_535;
 
+/// Room that an idle session keeps for messages under way; a burst's memory beyond it is given back.
+const IDLE_CAPACITY: usize = 32;
+
 /// Topic aliases of one connection, by number.
 pub(super) type Aliases = AHashMap<u16, ByteString>;
 
@@ -92,7 +95,7 @@ impl Inbound {
     }
 
     /// Notes a PUBLISH and says whether it is new. Nothing is noted of one that exceeds the client's
-    /// quota `[MQTT-3.3.4-9]`; what it sends again does not count.
+    /// quota `[MQTT-3.3.4-7]`; what it sends again does not count.
     fn admit(&mut self, qos: QoS, packet_id: PacketId, has_quota: bool) -> Result<Admission, ReasonCode> {
         if self.waiting.len() >= WAITING_MAX {
             return Err(ReasonCode::ReceiveMaximumExceeded);
@@ -163,10 +166,22 @@ impl Inbound {
         }
     }
 
+    /// PUBREL has come: the identifier is free.
+    fn complete(&mut self, packet_id: PacketId) {
+        self.awaiting_rel.remove(&packet_id);
+        if self.awaiting_rel.is_empty() && self.awaiting_rel.capacity() > IDLE_CAPACITY {
+            self.awaiting_rel.shrink_to(IDLE_CAPACITY / 2);
+        }
+    }
+
     /// The oldest PUBLISH, if the broker has answered for it.
     fn pop_answered(&mut self) -> Option<(Waiting, PublishOutcome)> {
         let outcome = self.waiting.front()?.outcome?;
-        Some((self.waiting.pop_front()?, outcome))
+        let waiting = self.waiting.pop_front()?;
+        if self.waiting.is_empty() {
+            self.waiting.shrink_to(IDLE_CAPACITY);
+        }
+        Some((waiting, outcome))
     }
 }
 
@@ -314,7 +329,7 @@ impl Session {
             }
         };
         if let Some(inbound) = &mut self.inbound {
-            inbound.awaiting_rel.remove(&packet_id);
+            inbound.complete(packet_id);
         }
         out.push(Effect::Send(Packet::PubComp(Ack::with_reason(packet_id, reason))));
         Ok(())

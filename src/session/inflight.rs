@@ -76,7 +76,7 @@ impl Inflight {
     }
 
     /// Takes a message in flight, and says under which packet identifier: one that is not in use
-    /// `[MQTT-2.2.1-3]`. There must be fewer than 65,535 in flight, which the window guarantees.
+    /// `[MQTT-2.2.1-4]`. There must be fewer than 65,535 in flight, which the window guarantees.
     pub(super) fn push(&mut self, outgoing: Outgoing) -> PacketId {
         debug_assert!(
             self.slots.len() < usize::from(u16::MAX),

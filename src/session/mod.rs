@@ -8,7 +8,7 @@
 //!
 //! | | New | Attached | Away | Ended |
 //! |---|---|---|---|---|
-//! | `Attach` | CONNACK → Attached | `TakenOver`, then as in Away | resume or forget, CONNACK → Attached | – |
+//! | `Attach` | CONNACK → Attached | `TakenOver`, then as in Away | resume or forget → Attached | – |
 //! | `Packet` | – | by packet, below | – | – |
 //! | `Malformed` | – | close with its reason | – | – |
 //! | `Deliver` | counted | sent, or queued behind the window | QoS 0 counted, others queued | – |
@@ -37,7 +37,7 @@
 //! | UNSUBSCRIBE | `Unsubscribe` for what the session has; UNSUBACK when `Unsubscribed` |
 //! | PINGREQ | PINGRESP |
 //! | DISCONNECT | close; will only in 5.0 with a reason other than 0x00; → Away, or End |
-//! | AUTH | protocol error: no authentication method was agreed on `[MQTT-4.12.0-6]` |
+//! | AUTH | protocol error: no authentication method was agreed on `[MQTT-4.12.0-7]` |
 //! | CONNECT, server's packets | protocol error |
 //!
 //! *Close* and *protocol error* are: in 5.0 a DISCONNECT with the reason, then `CloseTransport`; in 3.x
@@ -229,12 +229,10 @@ impl Session {
     /// broker: the actor then stops decoding until an event of the broker has been handled.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        // A 5.0 client that sends too much breaks its Receive Maximum and is told so; 3.x has no such
-        // limit, so it is slowed down.
-        let room = self.version.is_v5()
-            || self.inbound.as_ref().is_none_or(|inbound| {
-                inbound.waiting_len() < usize::from(self.limits.receive_maximum.max(1))
-            });
+        // A 5.0 client that exceeds its Receive Maximum is to be told so: the packet that does is read.
+        // 3.x has no such limit, so it is slowed down.
+        let waiting_max = usize::from(self.limits.receive_maximum.max(1)) + usize::from(self.version.is_v5());
+        let room = self.unanswered_len() < waiting_max;
         room && self.requests.len() < REQUESTS_MAX
     }
 
