@@ -152,6 +152,12 @@ impl Wildcards {
         self.nodes.len() - self.nodes_free.len()
     }
 
+    /// Words in use.
+    #[cfg(test)]
+    pub(super) fn words_len(&self) -> usize {
+        self.words.numbers.len()
+    }
+
     fn edge(&self, at: u32, word: u32) -> Option<u32> {
         self.edges.get(&(at, word)).copied()
     }
