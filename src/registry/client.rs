@@ -35,7 +35,8 @@ pub enum ClientError {
     },
     /// No connection came about.
     #[error(
-        "the registry at {place} cannot be reached ({cause}): check the host name, the network and the firewall"
+        "the registry at {place} cannot be reached ({cause}): \
+         check the host name, the network and the firewall"
     )]
     Unreachable {
         /// `host:port`.

@@ -89,8 +89,9 @@ pub enum CookieError {
     #[error("cookie {0} is empty: remove it and a new one is made at the next start, or copy the cluster's")]
     Empty(String),
     /// Fewer than [`COOKIE_BYTES_MIN`] bytes.
-    #[error("cookie {place} has {len} bytes and is too short to be a secret: use at least {min}",
-        min = COOKIE_BYTES_MIN)]
+    #[error(
+        "cookie {place} has {len} bytes and is too short to be a secret: use at least {COOKIE_BYTES_MIN}"
+    )]
     Short {
         /// File or variable.
         place: String,
@@ -98,7 +99,7 @@ pub enum CookieError {
         len: usize,
     },
     /// More than [`COOKIE_BYTES_MAX`] bytes.
-    #[error("cookie {0} is longer than {max} bytes and hardly a cookie: check what it holds", max = COOKIE_BYTES_MAX)]
+    #[error("cookie {0} is longer than {COOKIE_BYTES_MAX} bytes and hardly a cookie: check what it holds")]
     Long(String),
     /// A character that is not printable ASCII.
     #[error("cookie {0} holds a character that is not printable ASCII: write it anew as one line of text")]

@@ -5,7 +5,7 @@
 //! | client | – | – | says (1) `Hello`, awaits (2) |
 //! | server | awaits (1) | `Hello` | says (2) `Challenge`, awaits (3); no common version: says (2), refuses |
 //! | client | awaits (2) | `Challenge` | says (3) `ClientProof`, awaits (4); no common version: fails |
-//! | server | awaits (3) | `ClientProof` | says (4) `ServerProof`, done; proof wrong: says `Refused`, refuses |
+//! | server | awaits (3) | `ClientProof` | says (4) `ServerProof`, done; proof wrong: says `Refused` |
 //! | client | awaits (4) | `ServerProof` | done; proof wrong: fails |
 //! | client | awaits (4) | `Refused` | fails: cookie mismatch |
 //! | both | any | anything else | fails, says nothing |

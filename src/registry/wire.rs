@@ -6,7 +6,9 @@ use bincode::config::{BigEndian, Configuration, Fixint};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::limits::{REGISTRY_FRAME_BYTES_MAX, REGISTRY_LISTENER_BYTES_MAX, REGISTRY_LISTENERS_MAX};
+use crate::limits::{
+    REGISTRY_FRAME_BYTES_MAX, REGISTRY_LISTENER_BYTES_MAX, REGISTRY_LISTENERS_MAX, REGISTRY_NAMES_MAX,
+};
 use crate::node_name::{NodeId, NodeName};
 
 /// What a node announces about itself.
@@ -94,7 +96,7 @@ pub enum Refusal {
     )]
     Duplicate(Box<Registration>),
     /// The bound on names is reached.
-    #[error("the registry is full: {max} names are registered on this host", max = crate::limits::REGISTRY_NAMES_MAX)]
+    #[error("the registry is full: {REGISTRY_NAMES_MAX} names are registered on this host")]
     Full,
     /// Register came from another host.
     #[error("only nodes on the registry's own host can register")]

@@ -24,7 +24,8 @@ fn a_cookie_that_others_can_read_is_refused_with_the_command_that_mends_it() {
         assert_eq!(
             refusal(mode, GOOD),
             format!(
-                "cookie file FILE is accessible by others than its owner (mode {mode:04o}): run `chmod 400 FILE`"
+                "cookie file FILE is accessible by others than its owner (mode {mode:04o}): \
+                 run `chmod 400 FILE`"
             )
         );
     }

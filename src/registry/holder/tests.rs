@@ -323,7 +323,8 @@ async fn each_failed_question_has_its_own_sentence() {
         assert_eq!(
             dead.to_string(),
             format!(
-                "there is no registry at {}: no node runs on that host, or ERMINE_REGISTRY_PORT differs there",
+                "there is no registry at {}: \
+                 no node runs on that host, or ERMINE_REGISTRY_PORT differs there",
                 at.bind
             )
         );
@@ -337,13 +338,29 @@ async fn each_failed_question_has_its_own_sentence() {
                 at.bind
             )
         );
-        let nowhere = client(at).names("no-such-host.invalid").await.unwrap_err().to_string();
-        assert!(nowhere.starts_with("the registry at no-such-host.invalid:"), "{nowhere}");
-        assert!(nowhere.ends_with("check the host name, the network and the firewall"), "{nowhere}");
-        let command = client(at).register(at.contact, Announcement::default()).await.unwrap_err();
+        let nowhere = client(at)
+            .names("no-such-host.invalid")
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            nowhere.starts_with("the registry at no-such-host.invalid:"),
+            "{nowhere}"
+        );
+        assert!(
+            nowhere.ends_with("check the host name, the network and the firewall"),
+            "{nowhere}"
+        );
+        let command = client(at)
+            .register(at.contact, Announcement::default())
+            .await
+            .unwrap_err();
         assert_eq!(
             command.to_string(),
-            format!("the registry at {} refused: only a node can register, not a command", at.bind)
+            format!(
+                "the registry at {} refused: only a node can register, not a command",
+                at.bind
+            )
         );
     })
     .await;
