@@ -9,8 +9,8 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-/// A reference to one incarnation of a process. It does not keep the process alive and does not follow it over
-/// a restart (a [`Name`](crate::Name) does). Cloning costs one atomic increment.
+/// A reference to one incarnation of a process. It does not keep the process alive and does not follow it
+/// over a restart (a [`Name`](crate::Name) does). Cloning costs one atomic increment.
 pub struct Ref<A: Actor<Context = Context<A>>>(pub(crate) Arc<Door<A>>);
 
 pub(crate) struct Door<A: Actor<Context = Context<A>>> {
@@ -27,7 +27,8 @@ impl<A: Actor<Context = Context<A>>> Ref<A> {
     /// Sends without waiting for anything (OTP `cast`). Order is kept between one sender and one receiver.
     ///
     /// # Errors
-    /// [`Gone`] gives the message back when the process has ended. Success does not mean that it will be handled.
+    /// [`Gone`] gives the message back when the process has ended. Success does not mean that it will be
+    /// handled.
     pub fn cast<M>(&self, message: M) -> Result<(), Gone<M>>
     where
         A: Handler<M>,
@@ -38,7 +39,8 @@ impl<A: Actor<Context = Context<A>>> Ref<A> {
     }
 
     /// Sends at once and returns the answer to await (OTP `call`, without its time-out: wrap it in
-    /// `tokio::time::timeout` if the caller must go on). The request is handled even if the future is dropped.
+    /// `tokio::time::timeout` if the caller must go on). The request is handled even if the future is
+    /// dropped.
     pub fn call<M>(&self, message: M) -> impl Future<Output = Result<M::Result, CallError>> + use<A, M>
     where
         A: Handler<M>,

@@ -1,4 +1,5 @@
-//! The execution context of a process: actix's, with an identity, exit reasons, monitors and a counted mailbox.
+//! The execution context of a process: actix's, with an identity, exit reasons, monitors and a counted
+//! mailbox.
 
 use crate::address::{Door, Ref};
 use crate::exit::{Down, ExitReason, MonitorRef};

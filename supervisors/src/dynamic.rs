@@ -6,8 +6,8 @@
 //! Tells:    its children (exit signals), its parent (through its exit)
 //! Dies of:  too many restarts of permanent or transient children, its parent's wish
 //!
-//! Made for 100,000 temporary children: an exit costs two look-ups, starts do not wait for each other, and at the
-//! end all are stopped at once.
+//! Made for 100,000 temporary children: an exit costs two look-ups, starts do not wait for each other, and at
+//! the end all are stopped at once.
 
 mod halt;
 

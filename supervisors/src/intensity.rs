@@ -1,4 +1,5 @@
-//! Restart intensity, OTP's `add_restart/1` (stdlib `supervisor.erl`): how many restarts in how long are too many.
+//! Restart intensity, OTP's `add_restart/1` (stdlib `supervisor.erl`): how many restarts in how long are too
+//! many.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,7 +1,8 @@
 //! Catching a panic together with its place.
 //!
-//! A panic's payload has no location, only the hook sees it. Our hook is installed once, keeps quiet for panics
-//! inside a process (its crash report says everything) and hands all others to the hook that was there before.
+//! A panic's payload has no location, only the hook sees it. Our hook is installed once, keeps quiet for
+//! panics inside a process (its crash report says everything) and hands all others to the hook that was there
+//! before.
 
 use crate::exit::PanicReport;
 use std::any::Any;
@@ -20,13 +21,15 @@ thread_local! {
     static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
 }
 
-/// Installs the hook; asserts that a panic unwinds, because with `panic = "abort"` nothing is supervised.
+// With `panic = "abort"` nothing would be supervised: the first crash would end everything.
+const _: () = assert!(
+    cfg!(panic = "unwind"),
+    "supervision needs panic = \"unwind\" in the build profile"
+);
+
+/// Installs the hook, once.
 pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
-    assert!(
-        cfg!(panic = "unwind"),
-        "supervision needs panic = \"unwind\" in the build profile"
-    );
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {

@@ -1,7 +1,7 @@
 //! The future that drives one actor as an OTP process.
 //!
-//! It catches a panic in every poll, drops the actor outside of the unwinding, obeys exit signals, and reports the
-//! exit exactly once: also when the struct is torn, and also when its arbiter ends under it.
+//! It catches a panic in every poll, drops the actor outside of the unwinding, obeys exit signals, and
+//! reports the exit exactly once: also when the struct is torn, and also when its arbiter ends under it.
 
 use crate::address::Ref;
 use crate::context::Context;
@@ -24,8 +24,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Sleep;
 
-/// How long a supervisor that died waits for its children, already killed, before its own exit is reported. Only a
-/// child that is stuck inside a handler takes that long.
+/// How long a supervisor that died waits for its children, already killed, before its own exit is reported.
+/// Only a child that is stuck inside a handler takes that long.
 const BURIAL_MAX: Duration = Duration::from_secs(5);
 
 /// What a supervisor hears from its children.
@@ -150,9 +150,10 @@ impl<A: Actor<Context = Context<A>>> Clone for Init<A> {
     }
 }
 
+// The large variant is the one that nearly always is: a box would cost every process one more allocation.
+#[allow(clippy::large_enum_variant)]
 enum Stage<A: Actor<Context = Context<A>>> {
     Unborn(Init<A>),
-    /// The boxed context waits beside the future of an `init` that awaits.
     Initialising(LocalBoxFuture<'static, Result<A, InitError>>),
     Running(ContextFut<A, Context<A>>),
     /// A dead supervisor, waiting for the children that it killed.
@@ -225,8 +226,8 @@ impl<A: Actor<Context = Context<A>>> Process<A> {
         }
     }
 
-    /// Drops actor, context and mailbox outside of any unwinding. A panic in there is the exit reason, unless there
-    /// was one already.
+    /// Drops actor, context and mailbox outside of any unwinding. A panic in there is the exit reason, unless
+    /// there was one already.
     fn drop_stage(&mut self, torn: bool) -> Option<ExitReason> {
         self.mailbox_len = self.pid.mailbox_len();
         if let Some(name) = &self.name {

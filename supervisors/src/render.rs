@@ -41,7 +41,7 @@ fn supervisor(text: &mut String, report: &SupervisorReport) -> Rendered {
     write!(text, "\n    supervisor: {}", report.supervisor)?;
     write!(text, "\n    errorContext: {}", report.error_context.as_str())?;
     match &report.reason {
-        Cause::Exit(reason) => write!(text, "\n    reason: {reason}")?,
+        Cause::Exit(reason) => write!(text, "\n    reason: {}", indented(&reason.to_string()))?,
         Cause::ReachedMaxRestartIntensity => text.push_str("\n    reason: reached_max_restart_intensity"),
     }
     text.push_str("\n    offender: ");
@@ -92,12 +92,12 @@ fn crash(text: &mut String, report: &CrashReport) -> Rendered {
     write!(text, "\n    initial call: {}", report.actor)?;
     let backtrace = match &report.reason {
         ExitReason::Panic(panic) => {
-            write!(text, "\n    exception: panic: {}", panic.message)?;
+            write!(text, "\n    exception: panic: {}", indented(&panic.message))?;
             write!(text, "\n    location: {}", panic.location)?;
             panic.backtrace.as_deref()
         }
         reason => {
-            write!(text, "\n    exception exit: {reason}")?;
+            write!(text, "\n    exception exit: {}", indented(&reason.to_string()))?;
             None
         }
     };
@@ -108,6 +108,11 @@ fn crash(text: &mut String, report: &CrashReport) -> Rendered {
         Some(backtrace) => write!(text, "\n    backtrace:\n{}", backtrace.trim_end()),
         None => Ok(()),
     }
+}
+
+/// `assert_eq!` panics with several lines; they stay inside the report.
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n        ")
 }
 
 fn list(items: &[Arc<str>]) -> String {
@@ -133,3 +138,6 @@ fn facts(text: &mut String, child: &ChildFacts, indent: &str) -> Rendered {
     text.push(']');
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

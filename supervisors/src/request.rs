@@ -1,4 +1,5 @@
-//! What supervisors can be asked (OTP's `supervisor` module, under the same names) and how the answer travels.
+//! What supervisors can be asked (OTP's `supervisor` module, under the same names) and how the answer
+//! travels.
 
 use crate::address::Ref;
 use crate::context::Context;
@@ -47,8 +48,8 @@ impl From<Pid> for ChildKey {
     }
 }
 
-/// Stops a child by its shutdown protocol. Its spec stays (unless it is temporary, or the supervisor dynamic).
-/// Answered when it has ended.
+/// Stops a child by its shutdown protocol. Its spec stays (unless it is temporary, or the supervisor
+/// dynamic). Answered when it has ended.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), ChildError>")]
 pub struct TerminateChild(pub ChildKey);
@@ -133,8 +134,8 @@ pub struct ChildCounts {
     pub workers: usize,
 }
 
-/// The giving end of an answer that comes later than the handler returns, without a future or a task of its own.
-/// Dropped without an answer, the caller gets [`CallError::Died`](crate::CallError::Died).
+/// The giving end of an answer that comes later than the handler returns, without a future or a task of its
+/// own. Dropped without an answer, the caller gets [`CallError::Died`](crate::CallError::Died).
 pub struct Reply<T>(Rc<RefCell<ReplyState<T>>>);
 
 enum ReplyState<T> {

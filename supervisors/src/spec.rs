@@ -218,7 +218,8 @@ impl ChildSpec {
         )
     }
 
-    /// A worker whose `init` has to await something (a socket to be bound). An exit signal ends a hanging `init`.
+    /// A worker whose `init` has to await something (a socket to be bound). An exit signal ends a hanging
+    /// `init`.
     pub fn worker_async<A>(
         id: impl Into<Arc<str>>,
         arbiter: &ArbiterHandle,
@@ -254,7 +255,8 @@ impl ChildSpec {
         )
     }
 
-    /// A supervisor that starts without children and is told of them through `name`. Defaults: permanent, infinity.
+    /// A supervisor that starts without children and is told of them through `name`. Defaults: permanent,
+    /// infinity.
     pub fn dynamic(
         id: impl Into<Arc<str>>,
         arbiter: &ArbiterHandle,

@@ -9,6 +9,7 @@
 //! Whatever takes time (a child's `init`, a child that is stopping) is a step of the work in hand; what comes
 //! meanwhile waits in a queue, in order of arrival, except questions, which are answered at once.
 
+mod job;
 mod stop;
 mod work;
 
@@ -25,11 +26,11 @@ use crate::request::{
 };
 use crate::spec::{AutoShutdown, ChildSpec, ProcessKind, Restart, Strategy, SupervisorSpec};
 use actix::{Actor, Handler, Message, Running};
+use job::{Job, Waiting, Work};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 pub(crate) use stop::ended_as_told;
-use work::{Job, Waiting, Work};
 
 /// See the module's text.
 pub struct Supervisor {
@@ -73,8 +74,8 @@ enum State {
     Running(Pid),
     /// Ended by itself, and that has not been dealt with yet.
     Ended(Pid, ExitReason),
-    /// Its restart failed and will be tried again.
-    Restarting,
+    /// Its restart failed, therefore, and will be tried again.
+    Restarting(ExitReason),
 }
 
 impl Child {
@@ -96,7 +97,7 @@ impl Child {
     fn pid(&self) -> Option<&Pid> {
         match &self.state {
             State::Starting(pid) | State::Running(pid) | State::Ended(pid, _) => Some(pid),
-            State::Stopped | State::Restarting => None,
+            State::Stopped | State::Restarting(_) => None,
         }
     }
 
@@ -105,8 +106,8 @@ impl Child {
     }
 }
 
-/// The pause before a failed restart is tried again; OTP has none. The first comes at once, so that the rest of the
-/// mailbox is not starved; later ones leave time for what is in the way (a port in use) to go away.
+/// The pause before a failed restart is tried again; OTP has none. The first comes at once, so that the rest
+/// of the mailbox is not starved; later ones leave time for what is in the way (a port in use) to go away.
 pub(crate) fn backoff(failures: u32) -> Duration {
     Duration::from_millis([0, 10, 50, 250, 1000][failures.saturating_sub(1).min(4) as usize])
 }
@@ -319,7 +320,7 @@ impl Handler<WhichChildren> for Supervisor {
                 State::Starting(pid) => ChildState::Starting(pid.clone()),
                 State::Running(pid) if stopping == Some(pid) => ChildState::Stopping(pid.clone()),
                 State::Running(pid) => ChildState::Running(pid.clone()),
-                State::Ended(..) | State::Restarting => ChildState::Restarting,
+                State::Ended(..) | State::Restarting(_) => ChildState::Restarting,
                 State::Stopped => ChildState::Stopped,
             },
         };

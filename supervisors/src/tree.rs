@@ -3,7 +3,7 @@
 use crate::error::{InitFailure, NoSuchProcess, StartError};
 use crate::exit::ExitReason;
 use crate::intensity::Intensity;
-use crate::panic::install_hook;
+use crate::panic::{guard, install_hook};
 use crate::pid::Pid;
 use crate::process::{ChildEvent, Parent};
 use crate::report::{Report, ReportSink, to_tracing};
@@ -184,7 +184,15 @@ impl Tree {
     }
 
     pub(crate) fn report(&self, report: &Report) {
-        (self.0.sink)(report);
+        // A sink that panics must not take the reporting process (or the report of its exit) along.
+        if let Err(panic) = guard(|| (self.0.sink)(report)) {
+            eprintln!(
+                "the report sink panicked: {} at {}\n{}",
+                panic.message,
+                panic.location,
+                report.render_text()
+            );
+        }
     }
 
     pub(crate) fn remember(&self, record: RestartRecord) {
@@ -268,8 +276,8 @@ impl Root {
         &self.pid
     }
 
-    /// Stops everything in reverse start order, each child by its shutdown protocol. The root itself is given all
-    /// the time it takes.
+    /// Stops everything in reverse start order, each child by its shutdown protocol. The root itself is given
+    /// all the time it takes.
     pub async fn stop(&self) -> ExitReason {
         self.pid.exit(ExitReason::Shutdown);
         self.wait().await
@@ -288,8 +296,8 @@ impl Root {
 
 /// Starts a tree and waits until every child of its spec has been initialised.
 ///
-/// Must be called inside an actix `System`. If a child fails to start, those before it are stopped in reverse order
-/// and nothing is left running.
+/// Must be called inside an actix `System`. If a child fails to start, those before it are stopped in reverse
+/// order and nothing is left running.
 ///
 /// # Errors
 /// [`StartError::Init`] with the reason; [`StartError::Ignored`] if the top process chose not to run.

@@ -1,6 +1,6 @@
 //! Stopping: one child by its shutdown protocol, and all of them in reverse start order.
 
-use super::work::{Then, Waiting, Work};
+use super::job::{Then, Waiting, Work};
 use super::{Phase, State, Supervisor, now, supervisor_report};
 use crate::context::Context;
 use crate::error::ChildError;
@@ -30,7 +30,7 @@ impl Supervisor {
         let child = &mut self.children[at];
         match &child.state {
             State::Stopped => {}
-            State::Restarting => child.state = State::Stopped,
+            State::Restarting(_) => child.state = State::Stopped,
             State::Ended(_, reason) => {
                 let reason = reason.clone();
                 self.child_stopped(at, Some(reason), ctx);

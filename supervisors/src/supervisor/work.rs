@@ -1,5 +1,6 @@
 //! What a supervisor does, step by step: the work in hand, and how each job becomes work.
 
+use super::job::{Job, RestartFacts, Then, Waiting, Work};
 use super::{Child, State, Supervisor, TryAgainRestart, backoff, contradiction, now, supervisor_report};
 use crate::context::{Context, Readiness};
 use crate::error::{ChildError, InitFailure, StartError};
@@ -8,81 +9,14 @@ use crate::intensity::Verdict;
 use crate::pid::Pid;
 use crate::plan;
 use crate::process::Parent;
-use crate::report::{Cause, ErrorContext, ProgressReport, Report, RestartCount, Restarted};
+use crate::report::{Cause, ErrorContext, ProgressReport, Report, RestartCount};
 use crate::request::{ChildKey, Reply, RestartError};
 use crate::spec::{AutoShutdown, ChildSpec, Restart, child_path};
-use crate::tree::{RestartOutcome, RestartRecord};
-use actix::{AsyncContext, SpawnHandle};
+use crate::tree::RestartOutcome;
+use actix::AsyncContext;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
-
-/// Something to be done when nothing else is.
-pub(super) enum Job {
-    /// Start all children.
-    Boot,
-    /// Deal with a child that ended by itself.
-    Ended(Pid),
-    TryAgain(Arc<str>),
-    Start(ChildSpec, Reply<Result<Pid, StartError>>),
-    Terminate(ChildKey, Reply<Result<(), ChildError>>),
-    Restart(Arc<str>, Reply<Result<Pid, RestartError>>),
-    Delete(Arc<str>, Reply<Result<(), ChildError>>),
-}
-
-impl Job {
-    /// Answers whoever waits for it: the supervisor is shutting down.
-    pub(super) fn refuse(self) {
-        match self {
-            Job::Boot | Job::Ended(_) | Job::TryAgain(_) => {}
-            Job::Start(_, reply) => reply.give(Err(StartError::ShuttingDown)),
-            Job::Restart(_, reply) => reply.give(Err(StartError::ShuttingDown.into())),
-            Job::Terminate(_, reply) | Job::Delete(_, reply) => reply.give(Err(ChildError::ShuttingDown)),
-        }
-    }
-}
-
-/// A job in steps: stop these, forget those, start these, then conclude. Children by id.
-pub(super) struct Work {
-    pub(super) stop: VecDeque<Arc<str>>,
-    pub(super) forget: Vec<Arc<str>>,
-    pub(super) start: VecDeque<Arc<str>>,
-    pub(super) then: Then,
-}
-
-/// How work is concluded.
-pub(super) enum Then {
-    Ready,
-    Restarted(RestartFacts),
-    Reply(Arc<str>, Reply<Result<Pid, StartError>>),
-    ReplyRestart(Arc<str>, Reply<Result<Pid, RestartError>>),
-    Terminated(Arc<str>, Reply<Result<(), ChildError>>),
-    Exit(ExitReason),
-}
-
-/// A restart in progress, told in the reports of its starts.
-pub(super) struct RestartFacts {
-    failed: Arc<str>,
-    reason: ExitReason,
-    count: RestartCount,
-    others: Vec<Arc<str>>,
-    at: SystemTime,
-}
-
-/// The step that takes time.
-pub(super) enum Waiting {
-    Start(Pid),
-    Stop(Pid, Option<SpawnHandle>),
-}
-
-impl Waiting {
-    pub(super) fn stopping(&self) -> Option<&Pid> {
-        match self {
-            Waiting::Stop(pid, _) => Some(pid),
-            Waiting::Start(_) => None,
-        }
-    }
-}
+use std::time::SystemTime;
 
 impl Supervisor {
     /// Goes on until a step takes time or nothing is left to do.
@@ -157,7 +91,7 @@ impl Supervisor {
         match self.find(&id).map(|at| &self.children[at].state) {
             None => reply.give(Err(ChildError::NotFound.into())),
             Some(State::Stopped) => self.work_start(id.clone(), Then::ReplyRestart(id, reply)),
-            Some(State::Restarting | State::Ended(..)) => reply.give(Err(ChildError::Restarting.into())),
+            Some(State::Restarting(_) | State::Ended(..)) => reply.give(Err(ChildError::Restarting.into())),
             Some(State::Starting(_) | State::Running(_)) => reply.give(Err(ChildError::Running.into())),
         }
     }
@@ -180,7 +114,7 @@ impl Supervisor {
         let at = self.find(id).ok_or(ChildError::NotFound)?;
         match self.children[at].state {
             State::Stopped => drop(self.children.remove(at)),
-            State::Restarting | State::Ended(..) => return Err(ChildError::Restarting),
+            State::Restarting(_) | State::Ended(..) => return Err(ChildError::Restarting),
             State::Starting(_) | State::Running(_) => return Err(ChildError::Running),
         }
         Ok(())
@@ -286,7 +220,7 @@ impl Supervisor {
         ctx: &mut Context<Self>,
     ) {
         let child = &mut self.children[at];
-        child.state = State::Restarting;
+        child.state = State::Restarting(reason.clone());
         child.failures += 1;
         self.pid
             .0
@@ -304,10 +238,11 @@ impl Supervisor {
 
     fn try_again(&mut self, id: &str, ctx: &mut Context<Self>) {
         let Some(at) = self.find(id) else { return };
-        if !matches!(self.children[at].state, State::Restarting) {
-            return; // Terminated, or restarted with a sibling.
-        }
-        let reason = ExitReason::Error("its start failed".to_owned());
+        // Otherwise it was terminated meanwhile, or restarted with a sibling.
+        let State::Restarting(reason) = &self.children[at].state else {
+            return;
+        };
+        let reason = reason.clone();
         match self.window.add(now()) {
             Verdict::Restart(n) => self.plan_restart(at, reason, n),
             Verdict::GiveUp => self.give_up(at, reason, ctx),
@@ -469,51 +404,8 @@ impl Supervisor {
     pub(super) fn siblings(&self) -> Vec<plan::Sibling> {
         let sibling = |child: &Child| plan::Sibling {
             restart: child.spec.info.restart,
-            running: child.pid().is_some() || matches!(child.state, State::Restarting),
+            running: child.pid().is_some() || matches!(child.state, State::Restarting(_)),
         };
         self.children.iter().map(sibling).collect()
-    }
-}
-
-impl RestartFacts {
-    /// What the progress report of `child` says, and, if it is the one that failed, what history keeps.
-    fn of(&self, child: &Child, down_since: Option<Instant>, supervisor: &Pid) -> Restarted {
-        let downtime = down_since
-            .map(|then| now().saturating_duration_since(then))
-            .unwrap_or_default();
-        let downtime_us = u64::try_from(downtime.as_micros()).unwrap_or(u64::MAX);
-        let mut children_restarted = Vec::new();
-        if *child.id() == self.failed {
-            children_restarted.clone_from(&self.others);
-            let outcome = RestartOutcome::Restarted;
-            let record = self.record(child, supervisor, outcome, self.reason.clone(), downtime_us);
-            supervisor.0.tree.remember(record);
-        }
-        Restarted {
-            restart: self.count,
-            downtime_us,
-            children_restarted,
-        }
-    }
-
-    fn record(
-        &self,
-        child: &Child,
-        supervisor: &Pid,
-        outcome: RestartOutcome,
-        reason: ExitReason,
-        downtime_us: u64,
-    ) -> RestartRecord {
-        RestartRecord {
-            at: self.at,
-            supervisor: supervisor.path().clone(),
-            path: child_path(supervisor.path(), child.id()),
-            reason,
-            outcome,
-            n: self.count.n,
-            generation: child.generation,
-            downtime_us,
-            children_restarted: self.others.clone(),
-        }
     }
 }

@@ -1,4 +1,5 @@
-//! What the tests of this crate share: a child that records its life, a log of reports, a way to await events.
+//! What the tests of this crate share: a child that records its life, a log of reports, a way to await
+//! events.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use actix::{Actor, ActorContext, AsyncContext, Handler, Message, Running};
@@ -28,7 +29,8 @@ impl Events {
     }
 }
 
-/// Awaits a condition that another process brings about. Time may be paused: then it only advances when all wait.
+/// Awaits a condition that another process brings about. Time may be paused: then it only advances when all
+/// wait.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool, state: impl Fn() -> String) {
     for _ in 0..20_000 {
         if holds() {
