@@ -135,6 +135,8 @@ pub struct NodeStatus {
     pub peers: u64,
     /// Whether `ermine crash` is allowed.
     pub allow_crash: bool,
+    /// What the broker counted since its tables were made: name and value.
+    pub counters: Vec<(String, u64)>,
 }
 
 /// One process of the tree.
@@ -201,16 +203,14 @@ pub struct RouteEntry {
 pub struct ClientEntry {
     /// Client id.
     pub client_id: String,
-    /// Where it is connected from; nothing while it is away.
-    pub address: Option<String>,
-    /// Protocol: `3.1`, `3.1.1` or `5`.
-    pub protocol: String,
+    /// Whether the client is connected; its session may wait for it.
+    pub connected: bool,
     /// Since when the session is.
     pub since_ms: u64,
-    /// How many subscriptions it has.
-    pub subscriptions: u64,
-    /// Messages queued.
-    pub queue_len: u64,
+    /// Process id of the session.
+    pub pid: Option<String>,
+    /// Messages that wait for that process.
+    pub mailbox_len: u64,
 }
 
 /// The cluster as one node sees it.
@@ -231,7 +231,7 @@ pub struct Member {
     pub incarnation: Option<Incarnation>,
     /// Whether it runs, as far as the node that was asked can tell.
     pub running: bool,
-    /// `local`, `up`, `suspect`, `connecting` or `down`.
+    /// `local`, `joining`, `opening`, `up`, `suspect`, `closing` or `down`.
     pub link: String,
     /// Since when the link is in that state.
     pub since_ms: u64,
@@ -239,6 +239,12 @@ pub struct Member {
     pub routes: u64,
     /// Version of its slice of the route table.
     pub routes_version: u64,
+    /// Last measured round trip, in µs.
+    pub round_trip_us: Option<u64>,
+    /// Messages sent to it over the present link.
+    pub sent: u64,
+    /// Messages received from it over the present link.
+    pub received: u64,
     /// Why the link is down, if it is.
     pub reason: Option<String>,
 }
@@ -285,7 +291,7 @@ impl Weight for RouteEntry {
 
 impl Weight for ClientEntry {
     fn weight(&self) -> usize {
-        80 + self.client_id.len() + self.address.as_ref().map_or(0, String::len)
+        80 + self.client_id.len()
     }
 }
 

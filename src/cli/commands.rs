@@ -142,7 +142,7 @@ fn print<T: serde::Serialize>(json: bool, entries: &[T], text: impl FnOnce(&[T])
 async fn names(cookie: CookieArgs, json: bool) -> Result<(), Failure> {
     let list = operator(&cookie)?.names().await?;
     say(&if json {
-        show::as_json(&list)
+        show::names_json(&list)
     } else {
         render::render_names(&list)
     });
@@ -193,6 +193,11 @@ async fn join(other: String, args: ListArgs) -> Result<(), Failure> {
     let other = node_name(&other)?;
     let json = args.output.json;
     let found = Found::find(&args.node, Some(&other)).await?;
+    if found.node.node.name == other {
+        return Err(Failure::command(format!(
+            "{other} cannot join itself: name another node"
+        )));
+    }
     let joined = found.one(Request::Join { other: other.clone() }, |reply| match reply {
         Reply::Step(step) => {
             if !json {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::admin::protocol::{ClientEntry, ClusterStatus, Member, NodeStatus, RestartEntry, RouteEntry};
 use crate::cli::table::{Table, counted, printable};
 use crate::cli::time::{age, utc};
+use crate::registry::wire::{NameList, Registration};
 
 /// Pretty JSON. Times in milliseconds become RFC 3339: `since_ms` is shown as `since`.
 pub(super) fn as_json(value: &impl Serialize) -> String {
@@ -39,7 +40,7 @@ pub(super) fn status(status: &NodeStatus) -> String {
         .unwrap_or_default();
     let uptime = now.saturating_sub(Duration::from_millis(status.since_ms));
     let mut text = format!("Node '{}' {} is started\n", status.node, status.version);
-    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<12}: {value}\n"));
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<22}: {value}\n"));
     line("incarnation", status.incarnation.to_string());
     line("since", format!("{} ({})", utc(status.since_ms), age(uptime)));
     line("listeners", status.listeners.join(", "));
@@ -80,18 +81,31 @@ pub(super) fn clients(clients: &[ClientEntry]) -> String {
     if clients.is_empty() {
         return "no clients\n".into();
     }
-    let mut table = Table::new(&["CLIENT", "ADDRESS", "MQTT", "SINCE", ">SUBSCRIPTIONS", ">QUEUED"]);
+    let mut table = Table::new(&["CLIENT", "STATUS", "SINCE", ">MAILBOX", "PID"]);
     for client in clients {
         table.row([
             client.client_id.clone(),
-            client.address.clone().unwrap_or_else(|| "away".into()),
-            client.protocol.clone(),
+            if client.connected { "connected" } else { "away" }.into(),
             utc(client.since_ms),
-            client.subscriptions.to_string(),
-            client.queue_len.to_string(),
+            client.mailbox_len.to_string(),
+            client.pid.clone().unwrap_or_else(|| "-".into()),
         ]);
     }
     table.render() + &format!("{}\n", counted(clients.len(), "client", "clients"))
+}
+
+/// What a registry knows, one object for each node.
+pub(super) fn names_json(list: &NameList) -> String {
+    let name = |registration: &Registration| {
+        json!({
+            "name": registration.node.name,
+            "incarnation": registration.node.incarnation,
+            "port": registration.port,
+            "listeners": registration.listeners,
+            "since_ms": registration.since_ms,
+        })
+    };
+    as_json(&list.names.iter().map(name).collect::<Vec<_>>())
 }
 
 /// One line for each restart, oldest first.
@@ -120,22 +134,27 @@ pub(super) fn restarts(restarts: &[RestartEntry]) -> String {
 
 /// The members of a cluster.
 pub(super) fn cluster(cluster: &ClusterStatus) -> String {
-    let mut table = Table::new(&[
+    let heads = [
         "NODE",
         "STATUS",
         "LINK",
         "SINCE",
+        ">RTT µs",
         ">ROUTES",
         ">VERSION",
         "INCARNATION",
         "NOTE",
-    ]);
+    ];
+    let mut table = Table::new(&heads);
     for member in &cluster.members {
         table.row([
             member.node.to_string(),
             if member.running { "running" } else { "stopped" }.into(),
             member.link.clone(),
             utc(member.since_ms),
+            member
+                .round_trip_us
+                .map_or_else(|| "-".into(), |us| us.to_string()),
             member.routes.to_string(),
             member.routes_version.to_string(),
             member
@@ -188,6 +207,9 @@ mod tests {
             since_ms: 0,
             routes: 3,
             routes_version: 7,
+            round_trip_us: None,
+            sent: 0,
+            received: 0,
             reason: (!running).then(|| "connection refused".into()),
         }
     }
@@ -215,7 +237,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[1],
-            "a@h   running  up    1970-01-01T00:00:00Z       3        7  -"
+            "a@h   running  up    1970-01-01T00:00:00Z       -       3        7  -"
         );
         assert!(lines[2].ends_with("-            connection refused"));
     }

@@ -39,6 +39,7 @@ impl Surroundings for Village {
             restarts: 0,
             peers: 0,
             allow_crash: false,
+            counters: vec![],
         };
         Box::pin(async move { Ok(status) })
     }
