@@ -64,7 +64,7 @@ fn mutated(mut bytes: Vec<u8>, changes: &[(Index, u8, u8)]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(crate::cases(4000))]
 
     #[test]
     fn random_bytes_never_panic_nor_hang(new in any_decoder(), bytes in vec(any::<u8>(), 0..200)) {

@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use ermine::mqtt::codec::frame::PACKET_SIZE_MAX;
 use ermine::mqtt::codec::{Decoder, Role, encode};
 use ermine::mqtt::packet::{Packet, ProtocolVersion};
+use proptest::prelude::ProptestConfig;
 
 /// The bytes of a packet that can be encoded.
 fn encoded(packet: &Packet, version: ProtocolVersion) -> Vec<u8> {
@@ -46,4 +47,12 @@ fn decoded(bytes: &[u8], version: ProtocolVersion, role: Role) -> Packet {
     let packet = packet.unwrap_or_else(|error| panic!("{error}: {bytes:02x?}"));
     assert!(buf.is_empty(), "{} bytes left of {bytes:02x?}", buf.len());
     packet.unwrap_or_else(|| panic!("waits for more: {bytes:02x?}"))
+}
+
+/// How many cases a property is tried with; PROPTEST_CASES says otherwise (a soak takes millions).
+fn cases(count: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|count| count.parse().ok());
+    ProptestConfig::with_cases(asked.unwrap_or(count))
 }

@@ -153,7 +153,7 @@ fn the_oracle_agrees_about_every_good_vector() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(crate::cases(3000))]
 
     #[test]
     fn the_oracle_agrees_about_every_generated_packet(packet in packet(VERSION)) {

@@ -9,7 +9,7 @@ use crate::generate::versioned;
 use crate::{decoded, decoder, encoded, reader_of};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(crate::cases(1500))]
 
     #[test]
     fn every_packet_comes_back((version, packet) in versioned()) {

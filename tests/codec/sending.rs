@@ -73,7 +73,7 @@ fn in_full(message: &Message, envelope: &Envelope) -> Packet {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(crate::cases(2000))]
 
     #[test]
     fn a_delivery_is_the_full_encoding_of_its_packet(

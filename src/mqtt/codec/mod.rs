@@ -144,11 +144,12 @@ impl Decoder {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        self.next(buf).map_err(|error| {
-            let error = self.with_answer(error);
-            self.failed = Some(error);
-            error
-        })
+        let decoded = self.next(buf);
+        // Not `map_err`: a decoded packet is returned where it was built.
+        if let Err(error) = decoded {
+            return Err(self.fail(error));
+        }
+        decoded
     }
 
     /// Bytes of the packet at the beginning of `buf`, if its header is whole: how much is worth
@@ -161,13 +162,17 @@ impl Decoder {
     }
 
     /// A 5.0 connection hears the reason in DISCONNECT. What CONNECT answers it says itself.
-    fn with_answer(&self, error: DecodeError) -> DecodeError {
-        match self.version {
+    #[cold]
+    fn fail(&mut self, error: DecodeError) -> DecodeError {
+        let error = match self.version {
             Some(ProtocolVersion::V5) => error.answered(Answer::Disconnect),
             _ => error,
-        }
+        };
+        self.failed = Some(error);
+        error
     }
 
+    #[inline(always)]
     fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Packet>, DecodeError> {
         let Some(header) = frame::peek(buf, self.packet_size_max)? else {
             return Ok(None);
@@ -182,17 +187,18 @@ impl Decoder {
             self.version = Some(connect.version);
             return Ok(Some(Packet::Connect(Box::new(connect))));
         };
-        if let Some(packet) = short(buf, header)? {
+        // The packets of QoS 1 and 2 flows and the pings, read where they stand.
+        if header.total_len == 4 && (kind::PUBACK..=kind::PUBCOMP).contains(&header.kind()) {
+            let ack = plain_ack(buf, header);
             buf.advance(header.total_len);
-            return Ok(Some(packet));
+            return ack.map(Some);
         }
-        let shared = header.kind() == kind::PUBLISH;
-        let frame = if shared {
+        let frame = if header.kind() == kind::PUBLISH {
             buf.split_to(header.total_len).freeze()
         } else {
             copied(buf, header)
         };
-        decode::packet(frame, header, version, self.role).map(Some)
+        decode::packet(frame, header, version, self.role)
     }
 
     /// What can be said from the fixed header alone: nobody waits for the rest of a packet that is
@@ -250,24 +256,20 @@ fn check_flags(header: Header, version: ProtocolVersion) -> Result<(), DecodeErr
     }
 }
 
-/// Packets without fields of variable length, read where they stand: the acknowledgements of QoS 1
-/// and 2 and the pings are the most frequent packets after PUBLISH.
-fn short(buf: &[u8], header: Header) -> Result<Option<Packet>, DecodeError> {
-    let packet: fn(Ack) -> Packet = match (header.kind(), header.total_len) {
-        (kind::PUBACK, 4) => Packet::PubAck,
-        (kind::PUBREC, 4) => Packet::PubRec,
-        (kind::PUBREL, 4) => Packet::PubRel,
-        (kind::PUBCOMP, 4) => Packet::PubComp,
-        (kind::PINGREQ, 2) => return Ok(Some(Packet::PingReq)),
-        (kind::PINGRESP, 2) => return Ok(Some(Packet::PingResp)),
-        _ => return Ok(None),
-    };
+/// An acknowledgement that is a packet identifier and nothing else.
+fn plain_ack(buf: &[u8], header: Header) -> Result<Packet, DecodeError> {
     if header.len != 2 {
-        return Ok(None);
+        // 3.x lets a Remaining Length be longer than needed: then the body is too short.
+        return Err(DecodeError::malformed("MQTT-3.4"));
     }
     let packet_id = PacketId::new(u16::from_be_bytes([buf[2], buf[3]]));
-    let packet_id = packet_id.ok_or(DecodeError::protocol("MQTT-2.2.1-3"))?;
-    Ok(Some(packet(Ack::success(packet_id))))
+    let ack = Ack::success(packet_id.ok_or(DecodeError::protocol("MQTT-2.2.1-3"))?);
+    Ok(match header.kind() {
+        kind::PUBACK => Packet::PubAck(ack),
+        kind::PUBREC => Packet::PubRec(ack),
+        kind::PUBREL => Packet::PubRel(ack),
+        _ => Packet::PubComp(ack),
+    })
 }
 
 /// A packet in storage of its own, taken off the front of `buf`, which has all of it.

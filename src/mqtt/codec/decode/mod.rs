@@ -19,17 +19,20 @@ use crate::mqtt::reason::ReasonCode;
 pub(super) use connect::connect;
 pub(super) use publish::flags;
 
-/// A packet of any kind but CONNECT. `frame` is the whole packet, its header already admitted.
+/// A packet of any kind but CONNECT. `frame` is the whole packet, its header already admitted. Always `Some`: the
+/// caller's type, so that no packet is moved on its way out.
 pub(super) fn packet(
     frame: Bytes,
     header: Header,
     version: ProtocolVersion,
     role: Role,
-) -> Result<Packet, DecodeError> {
+) -> Result<Option<Packet>, DecodeError> {
     let at = header.len;
-    Ok(match header.kind() {
+    if header.kind() == kind::PUBLISH {
+        return publish::publish(frame, header, version, role);
+    }
+    Ok(Some(match header.kind() {
         kind::CONNACK => Packet::ConnAck(Box::new(connack::connack(&frame, at, version)?)),
-        kind::PUBLISH => Packet::Publish(publish::publish(frame, header, version, role)?),
         kind::PUBACK => Packet::PubAck(acks::ack(&frame, at, version, acks::PUBACK)?),
         kind::PUBREC => Packet::PubRec(acks::ack(&frame, at, version, acks::PUBACK)?),
         kind::PUBREL => Packet::PubRel(acks::ack(&frame, at, version, acks::PUBREL)?),
@@ -44,7 +47,7 @@ pub(super) fn packet(
         kind::DISCONNECT => Packet::Disconnect(closing::disconnect(&frame, at, version, role)?),
         kind::AUTH => Packet::Auth(closing::auth(&frame, at)?),
         _ => return Err(DecodeError::malformed("MQTT-2.1.2")),
-    })
+    }))
 }
 
 /// The reason code of a byte, if the packet's table has it.

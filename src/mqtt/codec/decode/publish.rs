@@ -10,7 +10,7 @@ use crate::mqtt::codec::frame::Header;
 use crate::mqtt::codec::property as id;
 use crate::mqtt::codec::reader::Reader;
 use crate::mqtt::error::DecodeError;
-use crate::mqtt::packet::{ProtocolVersion, Publish, QoS};
+use crate::mqtt::packet::{Packet, ProtocolVersion, Publish, QoS};
 use crate::mqtt::properties::PublishProperties;
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic::{self, TopicError};
@@ -31,7 +31,7 @@ pub(super) fn publish(
     header: Header,
     version: ProtocolVersion,
     role: Role,
-) -> Result<Publish, DecodeError> {
+) -> Result<Option<Packet>, DecodeError> {
     let (dup, qos, retain) = flags(header.first)?;
     let mut packet = Reader::new(&frame, header.len);
     let topic = packet.string()?;
@@ -48,7 +48,7 @@ pub(super) fn publish(
     check_topic(&topic, &properties)?;
     let payload_at = packet.position();
     frame.advance(payload_at);
-    Ok(Publish {
+    Ok(Some(Packet::Publish(Publish {
         dup,
         qos,
         retain,
@@ -56,7 +56,7 @@ pub(super) fn publish(
         packet_id,
         properties,
         payload: frame,
-    })
+    })))
 }
 
 /// A name without wildcards `[MQTT-3.3.2-2]`; empty only in place of a topic alias `[MQTT-3.3.2.3.4]`.
