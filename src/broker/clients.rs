@@ -1,16 +1,73 @@
-//! Client id → session: what sessions tell of themselves.
+//! Clients: client id → session; one CONNECT at a time for each id.
 //!
 //! Parent:   core (one_for_one), permanent
-//! Owns:     nothing that dies with it
-//! Asked by: Session ([`Attached`], [`Detached`], [`Ended`])
-//! Tells:    nobody
-//! Dies of:  our bugs only
+//! Owns:     the CONNECTs that wait for their turn (their connections ask again); the table of clients
+//!           belongs to `core`
+//! Asked by: Connection ([`Connect`]), Session ([`Attached`], [`Detached`], [`Ended`]), operators
+//! Tells:    sessions (start), Session ([`Reattach`], [`Kick`])
+//! Dies of:  our bugs only; its next life watches every session that the table knows
 
-use actix::{Actor, Handler, Message as ActixMessage};
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Handler, Message as ActixMessage, ResponseFuture, WrapFuture,
+};
+use ahash::AHashMap;
 use bytestring::ByteString;
-use supervisors::{Context, Pid, Ref};
+use supervisors::{CallError, ChildSpec, Context, Down, ExitReason, InitError, Name, Pid, Ref};
+use tokio::sync::oneshot;
 
-use super::session::Session;
+use super::session::{Claim, Kick, Reattach, Session};
+use super::tables::Tables;
+use crate::mqtt::reason::ReasonCode;
+
+/// A session that does not take a new transport over within this is stuck, and killed.
+const REATTACH_WITHIN: Duration = Duration::from_secs(2);
+
+/// Pause before a session is started again whose predecessor has not quite ended.
+const START_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+/// How long after a restart a client without a session is kept in the table.
+const UNSURE_FOR: Duration = Duration::from_secs(5);
+
+/// CONNECTs with one client id that wait; the oldest gives way, as it would be taken over anyway.
+const WAITING_MAX: usize = 16;
+
+/// Connection → Clients: a CONNECT was read and allowed. Answered when a session has taken it over.
+#[derive(Debug, ActixMessage)]
+#[rtype(result = "Result<(), ConnectError>")]
+pub struct Connect {
+    /// The client id, assigned if the client gave none.
+    pub client_id: ByteString,
+    /// The worker that has read the CONNECT; a new session starts there.
+    pub worker: usize,
+    /// The socket, until a session takes it.
+    pub claim: Claim,
+}
+
+/// Why no session took a CONNECT. The socket still lies in the claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No session could be started, or none in time.
+    #[error("no session could be started for it")]
+    Unavailable,
+    /// Another connection of the same client came later.
+    #[error("a later connection of the same client took its place")]
+    Overtaken,
+}
+
+impl ConnectError {
+    /// What the client is told.
+    #[must_use]
+    pub fn reason(self) -> ReasonCode {
+        match self {
+            Self::Unavailable => ReasonCode::ServerUnavailable,
+            Self::Overtaken => ReasonCode::SessionTakenOver,
+        }
+    }
+}
 
 /// Session → Clients: a transport was attached. The first one tells where the session is.
 #[derive(Clone, Debug, ActixMessage)]
@@ -43,28 +100,306 @@ pub struct Ended {
     pub session: Pid,
 }
 
-/// The keeper of client ids.
+/// Operator → Clients: every session, in no order.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "Vec<Known>")]
+pub struct ListClients;
+
+/// Operator → Clients: end the connection of a client. Answered by whether there is such a client.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "bool")]
+pub struct KickClient(pub ByteString, pub ReasonCode);
+
+/// One session, as the table of clients knows it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The client id.
+    pub client_id: ByteString,
+    /// Where its session is found.
+    pub session: Name<Session>,
+    /// Whether a client is connected to it.
+    pub attached: bool,
+    /// When the session began.
+    pub since: SystemTime,
+}
+
+/// Client id → session; written by Clients only.
+pub type ClientTable = AHashMap<ByteString, Known>;
+
+type Answer = oneshot::Sender<Result<(), ConnectError>>;
+
+/// What waits for one client id.
 #[derive(Default)]
-pub struct Clients;
+struct Turnstile {
+    busy: bool,
+    waiting: VecDeque<(Connect, Answer)>,
+}
+
+/// The keeper of client ids.
+pub struct Clients {
+    tables: Arc<Tables>,
+    turnstiles: AHashMap<ByteString, Turnstile>,
+    pids: AHashMap<Pid, ByteString>,
+}
+
+/// What came of one attempt to give a CONNECT to a session.
+enum Attempt {
+    Taken,
+    Refused,
+    /// The session is ending; again as soon as it has.
+    Again,
+}
+
+impl Clients {
+    /// The child of `core`.
+    #[must_use]
+    pub fn spec(tables: &Arc<Tables>) -> ChildSpec {
+        let made = tables.clone();
+        let init = move |ctx: &mut Context<Self>| Self::init(&made, ctx);
+        ChildSpec::worker("clients", tables.arbiters.control_handle(), init).name(&tables.names.clients)
+    }
+
+    fn init(tables: &Arc<Tables>, ctx: &mut Context<Self>) -> Result<Self, InitError> {
+        if tables.clients.is_poisoned() {
+            return Err(InitError::failed("the table of clients is torn"));
+        }
+        let mut clients = Self {
+            tables: tables.clone(),
+            turnstiles: AHashMap::default(),
+            pids: AHashMap::default(),
+        };
+        let mut unsure = Vec::new();
+        let known: Vec<Known> = clients.table(|table| table.values().cloned().collect());
+        for Known {
+            client_id, session, ..
+        } in known
+        {
+            match session.whereis() {
+                Some(session) => clients.watch(client_id, session.pid(), ctx),
+                None => unsure.push(client_id),
+            }
+        }
+        // Ended while nobody watched, or just starting: by then it is clear which.
+        ctx.run_later(UNSURE_FOR, move |clients, _| {
+            for client_id in unsure {
+                clients.forget_if_gone(&client_id);
+            }
+        });
+        Ok(clients)
+    }
+
+    fn table<T>(&self, act: impl FnOnce(&mut ClientTable) -> T) -> T {
+        // Only this actor writes; had it torn the table, `init` would have refused to run.
+        act(&mut self.tables.clients.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn watch(&mut self, client_id: ByteString, session: &Pid, ctx: &mut Context<Self>) {
+        if self.pids.insert(session.clone(), client_id).is_none() {
+            ctx.monitor(session);
+        }
+    }
+
+    /// Lets the next CONNECT of a client through, unless one is being served.
+    fn serve(&mut self, client_id: &ByteString, ctx: &mut Context<Self>) {
+        let Some(turnstile) = self.turnstiles.get_mut(client_id) else {
+            return;
+        };
+        if turnstile.busy {
+            return;
+        }
+        let Some((connect, answer)) = turnstile.waiting.pop_front() else {
+            self.turnstiles.remove(client_id);
+            return;
+        };
+        turnstile.busy = true;
+        self.attempt(connect, answer, ctx);
+    }
+
+    fn attempt(&mut self, connect: Connect, answer: Answer, ctx: &mut Context<Self>) {
+        let present = self.table(|table| table.get(&connect.client_id)?.session.whereis());
+        if let Some(session) = present {
+            self.watch(connect.client_id.clone(), session.pid(), ctx);
+            let taken = reattach(session, connect.claim.clone());
+            ctx.spawn(
+                taken
+                    .into_actor(self)
+                    .map(|came, clients, ctx| clients.tried(came, connect, answer, ctx)),
+            );
+        } else {
+            self.start(connect, answer, ctx);
+        }
+    }
+
+    fn start(&mut self, connect: Connect, answer: Answer, ctx: &mut Context<Self>) {
+        let client_id = connect.client_id.clone();
+        let make = || Known {
+            client_id: client_id.clone(),
+            session: Name::new("session"),
+            attached: false,
+            since: SystemTime::now(),
+        };
+        // Before it starts, so that a crash of this actor cannot lose sight of it.
+        let name = self.table(|table| {
+            table
+                .entry(client_id.clone())
+                .or_insert_with(make)
+                .session
+                .clone()
+        });
+        let spec = Session::spec(&self.tables, connect.worker, &client_id, &connect.claim).name(&name);
+        let started = self.tables.names.shard(&connect.client_id).start_child(spec);
+        ctx.spawn(started.into_actor(self).map(|started, clients, ctx| {
+            let came = match started {
+                Ok(pid) => {
+                    clients.watch(connect.client_id.clone(), &pid, ctx);
+                    Attempt::Taken
+                }
+                // It took the socket and failed: nothing is left to try with.
+                Err(_) if !connect.claim.is_open() => Attempt::Refused,
+                Err(error) => {
+                    tracing::debug!(client = %connect.client_id, %error, "a session could not be started");
+                    Attempt::Again
+                }
+            };
+            clients.tried(came, connect, answer, ctx);
+        }));
+    }
+
+    fn tried(&mut self, came: Attempt, connect: Connect, answer: Answer, ctx: &mut Context<Self>) {
+        let client_id = connect.client_id.clone();
+        match came {
+            // The connection gives up after a while and closes the answer.
+            Attempt::Again if !answer.is_closed() => {
+                ctx.run_later(START_AGAIN_AFTER, |clients, ctx| {
+                    clients.attempt(connect, answer, ctx)
+                });
+                return;
+            }
+            Attempt::Taken => drop(answer.send(Ok(()))),
+            Attempt::Refused | Attempt::Again => drop(answer.send(Err(ConnectError::Unavailable))),
+        }
+        if let Some(turnstile) = self.turnstiles.get_mut(&client_id) {
+            turnstile.busy = false;
+        }
+        self.serve(&client_id, ctx);
+    }
+
+    fn note(&self, client_id: &ByteString, attached: bool) {
+        self.table(|table| {
+            if let Some(known) = table.get_mut(client_id) {
+                known.attached = attached;
+            }
+        });
+    }
+
+    fn forget(&mut self, session: &Pid) {
+        if let Some(client_id) = self.pids.remove(session) {
+            self.forget_if_gone(&client_id);
+        }
+    }
+
+    /// Removes a client from the table unless its session, or a successor of it, lives or is starting.
+    fn forget_if_gone(&self, client_id: &ByteString) {
+        let starting = self
+            .turnstiles
+            .get(client_id)
+            .is_some_and(|turnstile| turnstile.busy);
+        self.table(|table| {
+            let alive = table
+                .get(client_id)
+                .is_some_and(|known| known.session.whereis().is_some());
+            if !starting && !alive {
+                table.remove(client_id);
+            }
+        });
+    }
+}
+
+/// Gives a transport to a session that lives. One that does not answer is killed: no CONNECT waits for it.
+async fn reattach(session: Ref<Session>, claim: Claim) -> Attempt {
+    match tokio::time::timeout(REATTACH_WITHIN, session.call(Reattach(claim.clone()))).await {
+        Ok(Ok(())) if !claim.is_open() => Attempt::Taken,
+        Ok(Ok(()) | Err(CallError::Died | CallError::NotRunning)) if claim.is_open() => Attempt::Again,
+        Ok(_) => Attempt::Refused,
+        Err(_) => {
+            session.pid().exit(ExitReason::Killed);
+            if claim.is_open() {
+                Attempt::Again
+            } else {
+                Attempt::Refused
+            }
+        }
+    }
+}
 
 impl Actor for Clients {
     type Context = Context<Self>;
 }
 
+impl Handler<Connect> for Clients {
+    type Result = ResponseFuture<Result<(), ConnectError>>;
+
+    fn handle(&mut self, connect: Connect, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        let client_id = connect.client_id.clone();
+        let turnstile = self.turnstiles.entry(client_id.clone()).or_default();
+        turnstile.waiting.push_back((connect, answer));
+        if turnstile.waiting.len() > WAITING_MAX
+            && let Some((_, overtaken)) = turnstile.waiting.pop_front()
+        {
+            let _ = overtaken.send(Err(ConnectError::Overtaken));
+        }
+        self.serve(&client_id, ctx);
+        Box::pin(async move { answered.await.unwrap_or(Err(ConnectError::Unavailable)) })
+    }
+}
+
 impl Handler<Attached> for Clients {
     type Result = ();
 
-    fn handle(&mut self, _: Attached, _: &mut Context<Self>) {}
+    fn handle(&mut self, told: Attached, ctx: &mut Context<Self>) {
+        self.watch(told.client_id.clone(), told.session.pid(), ctx);
+        self.note(&told.client_id, true);
+    }
 }
 
 impl Handler<Detached> for Clients {
     type Result = ();
 
-    fn handle(&mut self, _: Detached, _: &mut Context<Self>) {}
+    fn handle(&mut self, told: Detached, _: &mut Context<Self>) {
+        self.note(&told.client_id, false);
+    }
 }
 
 impl Handler<Ended> for Clients {
     type Result = ();
 
-    fn handle(&mut self, _: Ended, _: &mut Context<Self>) {}
+    fn handle(&mut self, told: Ended, _: &mut Context<Self>) {
+        self.note(&told.client_id, false);
+    }
+}
+
+impl Handler<Down> for Clients {
+    type Result = ();
+
+    fn handle(&mut self, down: Down, _: &mut Context<Self>) {
+        self.forget(&down.pid);
+    }
+}
+
+impl Handler<ListClients> for Clients {
+    type Result = Vec<Known>;
+
+    fn handle(&mut self, _: ListClients, _: &mut Context<Self>) -> Vec<Known> {
+        self.table(|table| table.values().cloned().collect())
+    }
+}
+
+impl Handler<KickClient> for Clients {
+    type Result = bool;
+
+    fn handle(&mut self, KickClient(client_id, reason): KickClient, _: &mut Context<Self>) -> bool {
+        let session = self.table(|table| table.get(&client_id)?.session.whereis());
+        session.is_some_and(|session| session.cast(Kick(reason)).is_ok())
+    }
 }

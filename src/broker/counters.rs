@@ -49,6 +49,14 @@ counters! {
     sessions_opened,
     /// Sessions that ended, whatever the reason.
     sessions_closed,
+    /// Sockets closed at once because too many had not spoken yet.
+    connections_refused,
+    /// CONNECTs that were answered with a refusal, or were none.
+    connects_refused,
+    /// Sockets that sent no CONNECT in time.
+    connects_late,
+    /// Messages that were not retained because the store was full.
+    retained_refused,
     /// Messages handed to links to other nodes.
     forwarded,
     /// Messages that came from other nodes.

@@ -9,6 +9,8 @@
 //! | [`topic`] | dispatches what matches one filter |
 //! | [`router`] | writes the route table; birth and death of Topics |
 //! | [`session`] | one client: the shell around the session's value |
+//! | [`listener`], [`connection`] | open doors, and sockets until their CONNECT |
+//! | [`sys`] | `$SYS`, and the pulse that notices a stuck arbiter |
 //! | [`clients`], [`retainer`], [`wills`] | client ids, retained messages, delayed wills |
 //! | [`links`] | what broker and links to other nodes say to each other |
 //! | [`counters`] | what a node counts |
@@ -18,9 +20,11 @@
 //! sessions → `session` encodes and writes it.
 
 pub mod clients;
+pub mod connection;
 pub mod counters;
 mod desk;
 pub mod links;
+pub mod listener;
 pub mod mail;
 pub mod mailman;
 pub mod office;
@@ -29,6 +33,7 @@ pub mod publish;
 pub mod retainer;
 pub mod router;
 pub mod session;
+pub mod sys;
 pub mod tables;
 pub mod topic;
 pub mod wills;

@@ -63,6 +63,18 @@ pub fn dispatch(messages: Vec<Arc<Message>>) {
     }
 }
 
+/// Publishes to the subscribers of this node only, and to its retained store: `$SYS`, which every node has
+/// of its own.
+pub fn publish_here(message: &Arc<Message>) {
+    if message.retain
+        && let Some(office) = Office::here()
+    {
+        // While the retainer restarts the next round will do.
+        let _ = office.tables().names.retainer.cast(Retain(message.clone()));
+    }
+    dispatch(vec![message.clone()]);
+}
+
 /// Waits until this arbiter's desks and mail have room for another [`dispatch`].
 pub async fn room() {
     poll_fn(|cx| match Office::here() {

@@ -60,7 +60,32 @@ pub struct Arrival {
 /// A clean start empties the session in place.
 #[derive(Debug, ActixMessage)]
 #[rtype(result = "()")]
-pub struct Reattach(pub Arrival);
+pub struct Reattach(pub Claim);
+
+/// An arrival that waits to be taken by one session. It lies here while requests about it may be lost to
+/// a crash: who finds it still open asks again.
+#[derive(Clone, Debug)]
+pub struct Claim(Arc<Mutex<Option<Arrival>>>);
+
+impl Claim {
+    /// Lays an arrival down.
+    #[must_use]
+    pub fn new(arrival: Arrival) -> Self {
+        Self(Arc::new(Mutex::new(Some(arrival))))
+    }
+
+    /// Takes the arrival; `None` if somebody has.
+    #[must_use]
+    pub fn take(&self) -> Option<Arrival> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether nobody has taken it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
 
 /// Clients, operator → Session: end the connection with this reason; the session lives on if it is
 /// persistent.
@@ -149,15 +174,15 @@ impl Session {
     /// The child of a shard of `sessions` ([`super::tables::Names::shard`]) for a new session on a worker
     /// arbiter. Its id is the client id. It tells Clients when it is attached.
     #[must_use]
-    pub fn spec(tables: &Arc<Tables>, arbiter: usize, arrival: Arrival) -> ChildSpec {
-        let client_id = arrival.attach.connect.client_id.clone();
-        let (made, cargo) = (tables.clone(), Mutex::new(Some(arrival)));
+    pub fn spec(tables: &Arc<Tables>, arbiter: usize, client_id: &ByteString, claim: &Claim) -> ChildSpec {
+        let (made, claim) = (tables.clone(), claim.clone());
         let init = move |ctx: &mut Context<Self>| {
-            // A temporary child is started once, so the cargo is there.
-            let arrival = cargo.lock().unwrap_or_else(PoisonError::into_inner).take();
-            Self::init(&made, arrival.ok_or_else(InitError::ignore)?, ctx)
+            let arrival = claim
+                .take()
+                .ok_or_else(|| InitError::failed("the connection has given up"))?;
+            Self::init(&made, arrival, ctx)
         };
-        ChildSpec::worker(&*client_id, &tables.arbiters.all[arbiter], init)
+        ChildSpec::worker(&**client_id, &tables.arbiters.all[arbiter], init)
             .restart(Restart::Temporary)
             .shutdown(Shutdown::Timeout(Duration::from_secs(5)))
     }
@@ -292,8 +317,13 @@ impl Actor for Session {
 impl Handler<Reattach> for Session {
     type Result = ();
 
-    fn handle(&mut self, Reattach(arrival): Reattach, ctx: &mut Context<Self>) {
-        self.attach(arrival, ctx);
+    fn handle(&mut self, Reattach(claim): Reattach, ctx: &mut Context<Self>) {
+        // One that is ending leaves the claim open for its successor.
+        if !self.ended
+            && let Some(arrival) = claim.take()
+        {
+            self.attach(arrival, ctx);
+        }
     }
 }
 

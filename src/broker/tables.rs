@@ -20,7 +20,7 @@ use ahash::{AHashMap, RandomState};
 use bytestring::ByteString;
 use supervisors::{DynamicSupervisor, Name};
 
-use super::clients::Clients;
+use super::clients::{ClientTable, Clients};
 use super::counters::{Counters, Snapshot};
 use super::desk::ShareGroup;
 use super::links::Link;
@@ -30,9 +30,10 @@ use super::mailman::Mailman;
 use super::retainer::Retainer;
 use super::router::Router;
 use super::router::ledger::Ledger;
-use super::wills::Wills;
+use super::wills::{WillBook, Wills};
 use crate::node_name::NodeId;
 use crate::routing::RouteTable;
+use crate::routing::retained::{RetainedLimits, RetainedStore};
 
 /// Shards of the `sessions` supervisor: no shared restart budget, short lists.
 pub const SESSION_SHARDS: usize = 64;
@@ -120,6 +121,12 @@ impl Arbiters {
     pub fn control(&self) -> usize {
         self.workers + 1
     }
+
+    /// The control arbiter.
+    #[must_use]
+    pub fn control_handle(&self) -> &ArbiterHandle {
+        &self.all[self.control()]
+    }
 }
 
 /// The tables of one life of `core`.
@@ -138,6 +145,12 @@ pub struct Tables {
     pub links: RwLock<Vec<Link>>,
     /// The members of each `$share/…` filter. Entries come and go with the router's decisions.
     shares: Mutex<AHashMap<ByteString, Arc<ShareGroup>>>,
+    /// Client id → session; written by Clients.
+    pub clients: Mutex<ClientTable>,
+    /// Topic → retained message; written by the retainer.
+    pub retained: Mutex<RetainedStore>,
+    /// Wills that wait for their delay; written by Wills.
+    pub wills: Mutex<WillBook>,
     /// Mail on its way, one box per arbiter, in the order of [`Arbiters::all`].
     pub post: Vec<PostBox>,
     /// One block per arbiter, in the order of [`Arbiters::all`].
@@ -156,6 +169,9 @@ impl Tables {
             routes: Routes::default(),
             ledger: Mutex::default(),
             links: RwLock::default(),
+            clients: Mutex::default(),
+            retained: Mutex::new(RetainedStore::new(RetainedLimits::default())),
+            wills: Mutex::default(),
             shares: Mutex::default(),
             post: (0..count).map(|_| PostBox::default()).collect(),
             counters: (0..count).map(|_| Counters::default()).collect(),

@@ -1,0 +1,239 @@
+//! The connection: a socket from its first byte to its CONNECT, which makes it a session's transport.
+//!
+//! Parent:   connections (dynamic), temporary
+//! Owns:     the socket, until a session has adopted it
+//! Asked by: nobody
+//! Tells:    clients ([`super::clients::Connect`])
+//! Dies of:  our bugs only; what the client does wrong is answered and ends it normally
+
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, WrapFuture};
+use bytes::BytesMut;
+use bytestring::ByteString;
+use supervisors::{CallError, ChildSpec, Context, InitError, Restart, Shutdown};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::clients::{Connect, ConnectError};
+use super::session::{Arrival, Claim};
+use super::tables::Tables;
+use crate::mqtt::codec::{self, Decoder};
+use crate::mqtt::error::DecodeError;
+use crate::mqtt::packet::{self, ConnAck, Packet, ProtocolVersion};
+use crate::mqtt::properties::ConnAckProperties;
+use crate::mqtt::reason::ReasonCode;
+use crate::session::event::{Attach, ClientLimits};
+
+/// Longest that a CONNECT may wait for its session (design: no CONNECT waits longer).
+const ADOPTION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Pause before a request that a crash swallowed is made again.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a listener grants its clients.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Longest wait for the CONNECT.
+    pub connect_deadline: Duration,
+    /// Limits of each client.
+    pub client: ClientLimits,
+}
+
+/// A socket that has not spoken yet.
+pub struct Connection {
+    tables: Arc<Tables>,
+    terms: Arc<Terms>,
+    worker: usize,
+    socket: Option<tokio::net::TcpStream>,
+}
+
+/// How the wait for the CONNECT ended.
+enum Hello {
+    Connect(Box<packet::Connect>, BytesMut),
+    Refused(DecodeError),
+    Closed,
+    Late,
+}
+
+impl Connection {
+    /// The child of `connections` for one socket, on one worker.
+    #[must_use]
+    pub fn spec(tables: &Arc<Tables>, terms: &Arc<Terms>, worker: usize, socket: TcpStream) -> ChildSpec {
+        let id = match socket.peer_addr() {
+            Ok(peer) => peer.to_string(),
+            Err(_) => "unknown".into(),
+        };
+        let (made, granted, socket) = (tables.clone(), terms.clone(), Mutex::new(Some(socket)));
+        let init = move |_: &mut Context<Self>| {
+            let taken = socket.lock().ok().and_then(|mut socket| socket.take());
+            let socket = taken.ok_or_else(|| InitError::failed("the socket has been taken"))?;
+            socket.set_nodelay(true)?;
+            let socket = Some(tokio::net::TcpStream::from_std(socket)?);
+            Ok(Self {
+                tables: made.clone(),
+                terms: granted.clone(),
+                worker,
+                socket,
+            })
+        };
+        ChildSpec::worker(id, &tables.arbiters.all[worker], init)
+            .restart(Restart::Temporary)
+            .shutdown(Shutdown::BrutalKill)
+    }
+}
+
+impl Actor for Connection {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let Some(socket) = self.socket.take() else {
+            return ctx.stop();
+        };
+        let life = live(self.tables.clone(), self.terms.clone(), self.worker, socket);
+        ctx.spawn(life.into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+/// From the first byte to the adoption.
+async fn live(tables: Arc<Tables>, terms: Arc<Terms>, worker: usize, mut socket: tokio::net::TcpStream) {
+    let counters = &tables.counters[worker];
+    let hello = tokio::time::timeout(terms.connect_deadline, read_connect(&mut socket, &terms)).await;
+    match hello.unwrap_or(Hello::Late) {
+        Hello::Connect(connect, read_ahead) => {
+            let version = connect.version;
+            let (attach, refused) = admit(*connect, &terms);
+            if let Some(reason) = refused {
+                counters.connects_refused.one();
+                return refuse(&mut socket, version, reason).await;
+            }
+            let Ok(socket) = socket.into_std() else { return };
+            adopt(
+                &tables,
+                worker,
+                Arrival {
+                    attach: Box::new(attach),
+                    socket,
+                    read_ahead,
+                },
+            )
+            .await;
+        }
+        Hello::Refused(error) => {
+            counters.connects_refused.one();
+            tracing::debug!(%error, "a client's first packet was refused");
+            if let Some((version, packet)) = error.answer_packet() {
+                answer(&mut socket, version, &packet).await;
+            }
+        }
+        Hello::Late => counters.connects_late.one(),
+        Hello::Closed => {}
+    }
+}
+
+async fn read_connect(socket: &mut tokio::net::TcpStream, terms: &Terms) -> Hello {
+    let mut decoder = Decoder::server(terms.client.packet_size_max);
+    let mut buffer = BytesMut::with_capacity(512);
+    loop {
+        match decoder.decode(&mut buffer) {
+            Ok(Some(Packet::Connect(connect))) => return Hello::Connect(connect, buffer),
+            // The decoder lets nothing but a CONNECT through first.
+            Ok(Some(_)) => return Hello::Closed,
+            Err(error) => return Hello::Refused(error),
+            Ok(None) => match socket.read_buf(&mut buffer).await {
+                Ok(0) | Err(_) => return Hello::Closed,
+                Ok(_) => {}
+            },
+        }
+    }
+}
+
+/// Gives a nameless client its id, or refuses it `[MQTT-3.1.3-8]`.
+fn admit(mut connect: packet::Connect, terms: &Terms) -> (Attach, Option<ReasonCode>) {
+    let nameless = connect.client_id.is_empty();
+    let keeps_state = !connect.version.is_v5() && !connect.clean_start;
+    let refused = if nameless && keeps_state {
+        Some(ReasonCode::ClientIdentifierNotValid)
+    } else if connect.properties.authentication_method.is_some() {
+        Some(ReasonCode::BadAuthenticationMethod)
+    } else {
+        None
+    };
+    if nameless {
+        connect.client_id = assigned_client_id();
+    }
+    (
+        Attach {
+            connect,
+            assigned_client_id: nameless,
+            limits: terms.client,
+        },
+        refused,
+    )
+}
+
+/// 96 random bits, so that no two nodes ever assign the same id.
+fn assigned_client_id() -> ByteString {
+    let mut random = [0_u8; 12];
+    if getrandom::fill(&mut random).is_err() {
+        // Only on a system without a source of randomness, where the clock must do.
+        let nanos = std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |age| age.as_nanos());
+        random.copy_from_slice(&nanos.to_be_bytes()[4..]);
+    }
+    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("auto-{hex}").into()
+}
+
+/// Waits until a session has taken the socket over; a crash of `clients` in between is asked again.
+async fn adopt(tables: &Arc<Tables>, worker: usize, arrival: Arrival) {
+    let version = arrival.attach.connect.version;
+    let client_id = arrival.attach.connect.client_id.clone();
+    let claim = Claim::new(arrival);
+    let asked = async {
+        loop {
+            let connect = Connect {
+                client_id: client_id.clone(),
+                worker,
+                claim: claim.clone(),
+            };
+            match tables.names.clients.call(connect).await {
+                Ok(answer) => return answer,
+                Err(CallError::NotRunning | CallError::Died) if claim.is_open() => {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(_) => return Ok(()),
+            }
+        }
+    };
+    let answer = tokio::time::timeout(ADOPTION_DEADLINE, asked).await;
+    let answer = answer.unwrap_or(Err(ConnectError::Unavailable));
+    if let (Err(error), Some(arrival)) = (answer, claim.take()) {
+        tables.counters[worker].connects_refused.one();
+        tracing::warn!(client = %client_id, %error, "a CONNECT was refused");
+        if let Ok(mut socket) = tokio::net::TcpStream::from_std(arrival.socket) {
+            refuse(&mut socket, version, error.reason()).await;
+        }
+    }
+}
+
+async fn refuse(socket: &mut tokio::net::TcpStream, version: ProtocolVersion, reason: ReasonCode) {
+    let properties = ConnAckProperties::default();
+    let packet = Packet::ConnAck(Box::new(ConnAck {
+        session_present: false,
+        reason,
+        properties,
+    }));
+    answer(socket, version, &packet).await;
+}
+
+/// Writes a last packet; a client that does not take it has it no better.
+async fn answer(socket: &mut tokio::net::TcpStream, version: ProtocolVersion, packet: &Packet) {
+    let mut out = Vec::new();
+    if codec::encode(packet, version, &mut out).is_ok() {
+        let _ = tokio::time::timeout(RETRY_PAUSE, socket.write_all(&out)).await;
+        let _ = socket.shutdown().await;
+    }
+}

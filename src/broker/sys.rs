@@ -1,0 +1,144 @@
+//! `sys`: the `$SYS` topics, and the pulse that notices an arbiter stuck in a handler.
+//!
+//! Parent:   core (one_for_one), permanent
+//! Owns:     when each arbiter was last heard of
+//! Asked by: nobody
+//! Tells:    subscribers of `$SYS/#`, by publishing; every arbiter, by its pulse
+//! Dies of:  our bugs only; the next life starts counting time anew, the counters are the tables'
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, AsyncContext};
+use bytes::Bytes;
+use bytestring::ByteString;
+use supervisors::{ChildSpec, Context, InitError, Shutdown};
+
+use super::publish;
+use super::tables::Tables;
+use crate::mqtt::message::Message;
+use crate::mqtt::packet::QoS;
+
+/// Time between two rounds of `$SYS` (mosquitto's `sys_interval`).
+const SYS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time between two pulses.
+const PULSE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// An arbiter that answers no pulse for so long is reported.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// The publisher of `$SYS`.
+pub struct Sys {
+    tables: Arc<Tables>,
+    began: Instant,
+    /// Milliseconds since `began` at which each arbiter last answered.
+    answered_ms: Arc<Vec<AtomicU64>>,
+    /// Whether an arbiter has been reported and not been heard of since.
+    reported: Vec<bool>,
+}
+
+impl Sys {
+    /// The child of `core`.
+    #[must_use]
+    pub fn spec(tables: &Arc<Tables>) -> ChildSpec {
+        let made = tables.clone();
+        let init = move |ctx: &mut Context<Self>| Ok::<_, InitError>(Self::init(&made, ctx));
+        ChildSpec::worker("sys", tables.arbiters.control_handle(), init).shutdown(Shutdown::BrutalKill)
+    }
+
+    fn init(tables: &Arc<Tables>, ctx: &mut Context<Self>) -> Self {
+        let count = tables.arbiters.all.len();
+        ctx.run_interval(SYS_INTERVAL, |sys, _| sys.publish_all());
+        ctx.run_interval(PULSE_INTERVAL, |sys, _| sys.pulse());
+        Self {
+            tables: tables.clone(),
+            began: Instant::now(),
+            answered_ms: Arc::new((0..count).map(|_| AtomicU64::new(0)).collect()),
+            reported: vec![false; count],
+        }
+    }
+
+    /// Asks every arbiter for a sign of life and reports those that gave none for too long.
+    fn pulse(&mut self) {
+        let (began, now) = (self.began, self.began.elapsed());
+        for (index, arbiter) in self.tables.arbiters.all.iter().enumerate() {
+            let silent = now.saturating_sub(Duration::from_millis(self.answered_ms[index].load(Relaxed)));
+            let stuck = silent > STUCK_AFTER;
+            if stuck && !self.reported[index] {
+                let silent_s = silent.as_secs();
+                tracing::error!(
+                    arbiter = index,
+                    silent_s,
+                    "an arbiter is stuck: one of its actors does not return"
+                );
+            } else if !stuck && self.reported[index] {
+                tracing::warn!(arbiter = index, "the arbiter that was stuck goes on");
+            }
+            self.reported[index] = stuck;
+            let answered = self.answered_ms.clone();
+            arbiter.spawn_fn(move || answered[index].store(began.elapsed().as_millis() as u64, Relaxed));
+        }
+    }
+
+    fn publish_all(&self) {
+        let counted = self.tables.counted();
+        let connected = counted.sessions_opened.saturating_sub(counted.sessions_closed);
+        let dropped: u64 = counted
+            .list()
+            .iter()
+            .filter(|(name, _)| name.starts_with("dropped_"))
+            .map(|(_, n)| n)
+            .sum();
+        publish_value(
+            "$SYS/broker/version",
+            &format!("ermine version {}", env!("CARGO_PKG_VERSION")),
+        );
+        publish_value(
+            "$SYS/broker/uptime",
+            &format!("{} seconds", self.began.elapsed().as_secs()),
+        );
+        let numbers = [
+            ("$SYS/broker/clients/total", connected),
+            ("$SYS/broker/publish/messages/received", counted.received),
+            ("$SYS/broker/publish/messages/sent", counted.delivered),
+            ("$SYS/broker/publish/messages/dropped", dropped),
+            ("$SYS/broker/bytes/received", counted.bytes_received),
+            ("$SYS/broker/bytes/sent", counted.bytes_sent),
+            ("$SYS/broker/cluster/messages/forwarded", counted.forwarded),
+            ("$SYS/broker/cluster/messages/dispatched", counted.dispatched),
+        ];
+        for (topic, number) in numbers {
+            publish_value(topic, &number.to_string());
+        }
+        for (name, number) in counted
+            .list()
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("dropped_"))
+        {
+            publish_value(
+                &format!("$SYS/broker/dropped/{}", &name["dropped_".len()..]),
+                &number.to_string(),
+            );
+        }
+    }
+}
+
+/// Published to this node only: who subscribes to `$SYS` asks the node that it is connected to.
+fn publish_value(topic: &str, value: &str) {
+    let message = Arc::new(Message {
+        topic: ByteString::from(topic),
+        payload: Bytes::copy_from_slice(value.as_bytes()),
+        qos: QoS::AtMostOnce,
+        retain: true,
+        pass_through: Bytes::new(),
+        expires_at: None,
+        publisher: ByteString::new(),
+    });
+    publish::publish_here(&message);
+}
+
+impl Actor for Sys {
+    type Context = Context<Self>;
+}
