@@ -19,8 +19,9 @@ use crate::mqtt::reason::ReasonCode;
 pub(super) use connect::connect;
 pub(super) use publish::flags;
 
-/// A packet of any kind but CONNECT. `frame` is the whole packet, its header already admitted. Always `Some`: the
-/// caller's type, so that no packet is moved on its way out.
+/// A packet of any kind but CONNECT. `frame` is the whole packet, its header already admitted.
+///
+/// Always `Some`: the type of the caller, so that no packet is moved on its way out.
 pub(super) fn packet(
     frame: Bytes,
     header: Header,
