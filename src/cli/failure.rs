@@ -39,6 +39,12 @@ impl Failure {
         }
     }
 
+    /// What the operator reads.
+    #[cfg(test)]
+    pub(super) fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
     /// Says the sentence and gives the exit code.
     pub(super) fn report(self) -> ExitCode {
         eprintln!("ermine: {}", self.sentence);

@@ -409,3 +409,6 @@ fn password(args: &BrokerArgs) -> Result<Option<Bytes>, Failure> {
 fn qos(args: &BrokerArgs) -> QoS {
     QoS::from_bits(args.qos).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
