@@ -132,3 +132,25 @@ pub const REGISTRY_RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(25
 
 /// Longest pause before the race for a registry whose server is gone; take-over has to end within 1 s.
 pub const REGISTRY_RACE_JITTER_MAX: Duration = Duration::from_millis(25);
+
+/// How long unacknowledged messages wait for a broken link to the same life of a node to come back.
+pub const LINK_RESUME_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a closed link still takes what its publishers' arbiters are about to hand over, to put it
+/// aside: many ticks of a mailman.
+pub const LINK_LINGER: Duration = Duration::from_millis(50);
+
+/// Read buffer of one link, in bytes (measured, design §10).
+pub const LINK_READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// Frames that may come over a link before its other end is known to be ready.
+pub const LINK_EARLY_FRAMES_MAX: usize = 64;
+
+/// Connections to a node's own port that are proving their cookie at one time.
+pub const GATE_HANDSHAKES_MAX: usize = 64;
+
+/// Longest that a join may take from the open link to routes and canaries both ways.
+pub const JOIN_SETTLES_WITHIN: Duration = Duration::from_secs(10);
+
+/// Longest that a draining node waits for its peers to close their links.
+pub const DRAIN_LINKS_WITHIN: Duration = Duration::from_secs(1);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::wire::v1::{self, Frame, WireMessage};
+use crate::broker::links::link_weight;
 use crate::limits::{FORWARD_BATCH_BYTES, FORWARD_BATCH_LEN, LINK_WINDOW_BYTES};
 use crate::mqtt::message::Message;
 
@@ -35,8 +36,8 @@ pub struct Lane {
     unacked_bytes: usize,
     /// Number of the last batch that was cut.
     last: u64,
-    /// Number up to which the other side has taken all.
-    acked: u64,
+    /// Messages that were sent, each once however often it was repeated.
+    sent: u64,
     /// What was never sent, by reason.
     pub dropped: Dropped,
 }
@@ -70,7 +71,7 @@ impl Lane {
             unacked: VecDeque::new(),
             unacked_bytes: 0,
             last: received,
-            acked: received,
+            sent: 0,
             dropped: Dropped::default(),
         }
     }
@@ -139,7 +140,6 @@ impl Lane {
         if seq > self.last {
             return Err(AckAhead { seq, last: self.last });
         }
-        self.acked = self.acked.max(seq);
         while self.unacked.front().is_some_and(|batch| batch.seq <= seq) {
             let batch = self.unacked.pop_front().expect("front was just seen");
             self.unacked_bytes -= batch.bytes;
@@ -148,6 +148,12 @@ impl Lane {
             self.again.pop_front();
         }
         Ok(())
+    }
+
+    /// Messages that were sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Messages that are neither acknowledged nor dropped.
@@ -196,6 +202,7 @@ impl Lane {
             return None;
         }
         self.last += 1;
+        self.sent += messages.len() as u64;
         Some(Batch {
             seq: self.last,
             bytes,
@@ -223,10 +230,6 @@ pub fn came(last: u64, seq: u64) -> Came {
         _ if seq <= last => Came::Again,
         _ => Came::Gap,
     }
-}
-
-fn link_weight(message: &Message) -> usize {
-    message.weight() + message.publisher.len() + 64
 }
 
 #[cfg(test)]

@@ -15,11 +15,16 @@
 //! | **left** | only by a join | | | | | |
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use super::wire::v1::{Hello, MemberRecord, Refusal};
 use crate::limits::{HANDSHAKE_DEADLINE, NODES_MAX, RECONNECT_PAUSE};
-use crate::node_name::{Incarnation, NodeId, NodeName};
+use crate::node_name::{NodeId, NodeName};
+
+mod member;
+
+use member::Dial;
+pub use member::{Member, State};
 
 /// Both clocks: the monotonic one for what is due, the wall's for stamps and people.
 #[derive(Clone, Copy, Debug)]
@@ -80,63 +85,6 @@ pub enum Effect {
     Save,
     /// Call again with [`Event::Tick`] at this time. A wake-up from the past is harmless.
     WakeAt(Instant),
-}
-
-/// How a member stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// Known, never yet linked in this life of ours.
-    Joining,
-    /// Linked and heard of.
-    Up,
-    /// Linked, silent for a while.
-    Suspect,
-    /// Was linked; being dialled.
-    Down,
-    /// Left the cluster. Kept as a tombstone, so that no absent node brings it back.
-    Left,
-}
-
-impl State {
-    /// The word of the table above.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Joining => "joining",
-            Self::Up => "up",
-            Self::Suspect => "suspect",
-            Self::Down => "down",
-            Self::Left => "left",
-        }
-    }
-}
-
-/// What is known of one member.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// How it stands.
-    pub state: State,
-    /// Since when, for people.
-    pub since: SystemTime,
-    /// Which life of it was linked last; `None` before the first link.
-    pub incarnation: Option<Incarnation>,
-    stamp: u64,
-    dial: Dial,
-    pause: Duration,
-    /// An operator asked for the next dial.
-    join: bool,
-    /// Only an operator's word speaks for it: as before if the dial fails.
-    tentative: bool,
-    /// What it was before it was tentative.
-    was_left: bool,
-}
-
-/// Whether a member is dialled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Dial {
-    Idle,
-    Due(Instant),
-    Running { join: bool },
 }
 
 /// The membership as this node sees it.
@@ -244,6 +192,8 @@ impl Membership {
 
     /// Takes in one event; what is to be done is appended to `out`.
     pub fn handle(&mut self, event: Event, now: Now, out: &mut Vec<Effect>) {
+        // Links that stand are told one after the other at a restart: none of them is dialled meanwhile.
+        let dials = !matches!(event, Event::Linked(_));
         match event {
             Event::Join(name) => self.join(name, now),
             Event::Leave => self.leave(self.next_stamp(now), out),
@@ -258,7 +208,9 @@ impl Membership {
             Event::RefusedAsLeft(record) => self.refused_as_left(record, now, out),
             Event::Tick => {}
         }
-        self.dial_due(now, out);
+        if dials {
+            self.dial_due(now, out);
+        }
         if let Some(at) = self.next_due() {
             out.push(Effect::WakeAt(at));
         }
@@ -475,54 +427,6 @@ impl Membership {
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
         75 + u32::try_from(self.seed % 51).unwrap_or(25)
-    }
-}
-
-impl Member {
-    fn joining(stamp: u64, now: Now) -> Self {
-        Self {
-            state: State::Joining,
-            since: now.wall,
-            incarnation: None,
-            stamp,
-            dial: Dial::Due(now.instant),
-            pause: RECONNECT_PAUSE.0,
-            join: false,
-            tentative: false,
-            was_left: false,
-        }
-    }
-
-    fn of(record: &MemberRecord, now: Now) -> Self {
-        let mut member = Self::joining(record.stamp, now);
-        if record.left {
-            member.bury(record.stamp, now);
-        }
-        member
-    }
-
-    fn record(&self, name: &NodeName) -> MemberRecord {
-        MemberRecord {
-            name: name.clone(),
-            stamp: self.stamp,
-            left: self.state == State::Left,
-        }
-    }
-
-    fn bury(&mut self, stamp: u64, now: Now) {
-        self.set(State::Left, now);
-        self.stamp = self.stamp.max(stamp);
-        (self.dial, self.join, self.tentative) = (Dial::Idle, false, false);
-    }
-
-    fn set(&mut self, state: State, now: Now) {
-        if self.state != state {
-            (self.state, self.since) = (state, now.wall);
-        }
-    }
-
-    fn dial_after_pause(&mut self, now: Now, jitter_percent: u32) {
-        self.dial = Dial::Due(now.instant + self.pause * jitter_percent / 100);
     }
 }
 

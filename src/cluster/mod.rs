@@ -1,6 +1,149 @@
 //! Floor 4: processes between nodes.
+//!
+//! | what | where |
+//! |---|---|
+//! | who is a member, who is dialled when | [`membership`], a value |
+//! | messages: numbers, window, resume | [`lane`], a value |
+//! | routes: snapshot, deltas | [`slice`], a value |
+//! | frames and their bytes | [`wire`] |
+//! | what outlives the processes | [`board`] |
+//! | the carrier, the only file that says `ractor` | [`dist`] |
+//! | one link | [`peer`] |
+//! | the node's own port | [`gate`] |
+//! | joins, leaves, dials, the status | [`connector`], [`dial`], [`status`] |
+//!
+//! The protocol is in `docs/PROTOCOL.md`, "Links between nodes". All of it runs on one arbiter.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use actix::ArbiterHandle;
+use supervisors::{ChildSpec, DynamicSpec, DynamicSupervisor, Intensity, Name};
+
+use crate::broker::office::Office;
+use crate::broker::router::Router;
+use crate::limits::NODES_MAX;
+use crate::node_name::NodeId;
+use crate::registry::Cookie;
+
+pub mod board;
+pub mod connector;
+pub mod dial;
+pub mod dist;
+pub mod gate;
 pub mod lane;
+pub mod members_file;
 pub mod membership;
+pub mod peer;
 pub mod slice;
+pub mod status;
 pub mod wire;
+
+/// What every process between nodes is given; cloning shares it. Made once, by the tree.
+#[derive(Clone)]
+pub struct Cluster {
+    /// This node.
+    pub me: NodeId,
+    /// Its cookie.
+    pub cookie: Cookie,
+    /// Port of the registries of all hosts.
+    pub registry_port: u16,
+    /// Where the members are remembered.
+    pub members_file: PathBuf,
+    /// Where all of this runs.
+    pub arbiter: ArbiterHandle,
+    /// Whom a link tells of routes.
+    pub router: Name<Router>,
+    /// The carrier of links.
+    pub dist: Name<dist::Dist>,
+    /// The supervisor of the Peers.
+    pub peers: Name<DynamicSupervisor>,
+    /// Who knows the members.
+    pub connector: Name<connector::Connector>,
+    /// What outlives the processes.
+    pub board: board::Board,
+    /// The port of [`gate::Gate`]; 0 until it is bound, unless it is configured.
+    gate_port: Arc<AtomicU16>,
+}
+
+impl Cluster {
+    /// The wing of a node whose own port is `gate_port`, 0 for any.
+    #[must_use]
+    pub fn new(
+        (me, cookie): (NodeId, Cookie),
+        registry_port: u16,
+        gate_port: u16,
+        members_file: PathBuf,
+        arbiter: &ArbiterHandle,
+        router: &Name<Router>,
+    ) -> Self {
+        Self {
+            me,
+            cookie,
+            registry_port,
+            members_file,
+            arbiter: arbiter.clone(),
+            router: router.clone(),
+            dist: Name::new("dist"),
+            peers: Name::new("peers"),
+            connector: Name::new("connector"),
+            board: board::Board::default(),
+            gate_port: Arc::new(AtomicU16::new(gate_port)),
+        }
+    }
+
+    /// The same wing for a new life of the node: its names and its port stay, what it knew of links
+    /// does not.
+    #[must_use]
+    pub fn reborn(&self, me: NodeId) -> Self {
+        Self {
+            me,
+            board: board::Board::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The supervisor of the Peers, child of `cluster`.
+    #[must_use]
+    pub fn peers_spec(&self) -> ChildSpec {
+        // Temporary children use no intensity up; one restart is more than it ever needs.
+        let intensity = Intensity {
+            restarts: 1,
+            period: Duration::from_secs(5),
+        };
+        let spec = DynamicSpec {
+            intensity,
+            max_children: NODES_MAX,
+        };
+        ChildSpec::dynamic("peers", &self.arbiter, spec, &self.peers)
+    }
+
+    /// The port where this node takes links and control connections; 0 before the gate is bound.
+    #[must_use]
+    pub fn gate_port(&self) -> u16 {
+        self.gate_port.load(Ordering::Acquire)
+    }
+
+    fn set_gate_port(&self, port: u16) {
+        self.gate_port.store(port, Ordering::Release);
+    }
+
+    /// Gives up the lanes whose link did not come back in time.
+    fn sweep(&self) {
+        let (link_down, _) = self.board.sweep(std::time::Instant::now());
+        self.count_lost(&lane::Dropped {
+            link_down,
+            expired: 0,
+        });
+    }
+
+    /// Counts what a lane gave up.
+    fn count_lost(&self, dropped: &lane::Dropped) {
+        if let Some(office) = Office::here() {
+            office.counters().dropped_expired.add(dropped.expired);
+            office.counters().dropped_link_down.add(dropped.link_down);
+        }
+    }
+}

@@ -31,7 +31,7 @@ pub struct SliceOut {
     version: RouteVersion,
 }
 
-/// What [`SliceOut::next`] wants done.
+/// What [`SliceOut::step`] wants done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Out {
     /// Ask the router for the slice; give it to [`SliceOut::begin`].
@@ -87,11 +87,11 @@ impl SliceOut {
     }
 
     /// What is to be done now, if anything; to be called until it is nothing.
-    pub fn next(&mut self) -> Option<Out> {
+    pub fn step(&mut self) -> Option<Out> {
         if self.changes > ROUTE_CHANGES_HELD_MAX {
             self.deltas.clear();
             self.changes = 0;
-            return self.restart().or_else(|| self.next());
+            return self.restart().or_else(|| self.step());
         }
         if self.asking || self.sent - self.taken >= FRAMES_AHEAD_MAX {
             return None;

@@ -200,6 +200,15 @@ impl Cookie {
         Fingerprint(short)
     }
 
+    /// A secret that follows from the cookie and does not give it away, as hex; for whoever wants a
+    /// text, each with its own label.
+    #[must_use]
+    pub fn derived_secret(&self, label: &str) -> String {
+        let mut key = Zeroizing::new([0; COOKIE_RANDOM_BYTES]);
+        self.derive(&[b"derived secret", label.as_bytes()], &mut *key);
+        key.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// A key for one purpose and role: HKDF-SHA256 of the cookie under `info`.
     pub(super) fn derive(&self, info: &[&[u8]], key: &mut [u8]) {
         Hkdf::<Sha256>::new(Some(b"ermine cookie v1"), &self.0)

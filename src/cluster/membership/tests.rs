@@ -1,6 +1,9 @@
 //! The membership as a value: joins, leaves, absences, simultaneous dials.
 
+use std::time::Duration;
+
 use super::*;
+use crate::node_name::Incarnation;
 
 const T0: SystemTime = SystemTime::UNIX_EPOCH;
 

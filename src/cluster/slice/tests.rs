@@ -28,7 +28,7 @@ fn delta(from: u64, len: u64) -> RouteDelta {
 /// Sends all that may be sent and has the replica take it.
 fn run(out: &mut SliceOut, replica: &mut Replica) -> Applied {
     let (mut frames, mut last) = (out.taken, Applied::Applied);
-    while let Some(next) = out.next() {
+    while let Some(next) = out.step() {
         let Out::Send(bytes) = next else { panic!("asks") };
         last = match v1::decode(&bytes).unwrap() {
             Frame::Snapshot(chunk) => replica.apply_snapshot(&chunk, &mut Vec::new()),
@@ -62,9 +62,9 @@ fn a_large_snapshot_and_the_deltas_meanwhile_arrive_whole() {
 fn no_more_frames_are_sent_than_the_other_side_keeps_up_with() {
     let mut out = SliceOut::default();
     out.begin(&slice(1, 100_000));
-    let sent = std::iter::from_fn(|| out.next()).count() as u64;
+    let sent = std::iter::from_fn(|| out.step()).count() as u64;
     assert_eq!(sent, FRAMES_AHEAD_MAX);
-    assert!(out.taken(1) && out.next().is_some() && out.next().is_none());
+    assert!(out.taken(1) && out.step().is_some() && out.step().is_none());
     assert!(!out.taken(sent + 2), "more than was sent");
 }
 
@@ -75,8 +75,8 @@ fn too_many_waiting_changes_are_replaced_by_a_snapshot() {
     run(&mut out, &mut replica);
     let many = ROUTE_CHANGES_HELD_MAX as u64 + 1;
     out.changed(delta(0, many));
-    assert_eq!(out.next(), Some(Out::Ask));
-    assert_eq!((out.next(), out.restart()), (None, None), "asked once");
+    assert_eq!(out.step(), Some(Out::Ask));
+    assert_eq!((out.step(), out.restart()), (None, None), "asked once");
     out.begin(&slice(many, 10));
     assert_eq!(run(&mut out, &mut replica), Applied::Applied);
     assert_eq!((replica.version(), replica.len()), (RouteVersion(many), 10));

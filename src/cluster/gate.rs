@@ -1,0 +1,218 @@
+//! The node's own port: proves the cookie, then hands the stream to whom it is for.
+//!
+//! Parent:   cluster (rest_for_one), permanent
+//! Owns:     the listening socket; bound anew, to the same port, after a restart
+//! Asked by: other nodes and `ermine` commands, over TCP
+//! Tells:    Connector (Offer), peers (a new Peer), whoever takes control connections
+//! Dies of:  a socket that cannot be bound; never of what comes in
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, WrapFuture};
+use futures_util::future::LocalBoxFuture;
+use supervisors::{ChildSpec, Context, InitError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::Cluster;
+use super::connector::Offer;
+use super::dial::prepare;
+use super::peer::{Peer, Ticket};
+use super::wire::v1::{self, Answer, Hello, Refusal};
+use super::wire::{self, VERSIONS, WireError};
+use crate::limits::{GATE_HANDSHAKES_MAX, HANDSHAKE_DEADLINE};
+use crate::node_name::NodeId;
+use crate::registry::{HandshakeError, Identity, Purpose, prove_as_server};
+
+/// Pause after the system refused to accept (no file descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection on which the cookie was proved for [`Purpose::Control`].
+#[derive(Debug)]
+pub struct ControlConnection {
+    /// The stream; nothing was said on it after the proof.
+    pub stream: TcpStream,
+    /// Who proved it.
+    pub from: Identity,
+}
+
+/// Takes control connections; called on the cluster's arbiter, must not block.
+pub type TakeControl = Arc<dyn Fn(ControlConnection) + Send + Sync>;
+
+/// The actor.
+pub struct Gate {
+    cluster: Cluster,
+    control: TakeControl,
+    listener: Rc<TcpListener>,
+    /// Connections that are proving their cookie.
+    handshakes: usize,
+    /// Nothing is accepted until one of them is done.
+    paused: bool,
+}
+
+/// Why a connection came to nothing; told in the log.
+#[derive(Debug, thiserror::Error)]
+enum Turned {
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("an ermine command cannot be a peer")]
+    NotANode,
+    #[error("{proved} proved the cookie and calls itself {named}")]
+    Misnamed { proved: NodeId, named: NodeId },
+    #[error("{node} was refused: {refusal:?}")]
+    Refused { node: NodeId, refusal: Refusal },
+    #[error("it did not open its link within {} s", HANDSHAKE_DEADLINE.as_secs())]
+    Silent,
+    #[error("its link could not be started: {0}")]
+    Start(#[from] supervisors::StartError),
+}
+
+impl Gate {
+    /// The child of `cluster`.
+    #[must_use]
+    pub fn spec(cluster: &Cluster, control: &TakeControl) -> ChildSpec {
+        let made = (cluster.clone(), control.clone());
+        let init = move || -> LocalBoxFuture<'static, _> {
+            let (cluster, control) = made.clone();
+            Box::pin(Self::bind(cluster, control))
+        };
+        ChildSpec::worker_async("gate", &cluster.arbiter, init)
+    }
+
+    /// Binds the port: the configured one, else the one of before, else any.
+    async fn bind(cluster: Cluster, control: TakeControl) -> Result<Self, InitError> {
+        let address = SocketAddr::new(address_of(cluster.me.name.host()), cluster.gate_port());
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            let port = address.port();
+            InitError::failed(format!(
+                "port {port} for other nodes cannot be bound on {} ({error}): free it or choose another",
+                address.ip()
+            ))
+        })?;
+        cluster.set_gate_port(listener.local_addr()?.port());
+        Ok(Self {
+            cluster,
+            control,
+            listener: Rc::new(listener),
+            handshakes: 0,
+            paused: false,
+        })
+    }
+
+    fn accept_next(&mut self, ctx: &mut Context<Self>) {
+        if self.handshakes >= GATE_HANDSHAKES_MAX {
+            self.paused = true;
+            return;
+        }
+        let listener = self.listener.clone();
+        let accepted = async move {
+            let accepted = listener.accept().await;
+            if accepted.is_err() {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            accepted
+        };
+        ctx.spawn(accepted.into_actor(self).map(|accepted, me, ctx| {
+            match accepted {
+                Ok((stream, from)) => me.took(stream, from, ctx),
+                Err(error) => tracing::warn!("no connection of another node can be accepted: {error}"),
+            }
+            me.accept_next(ctx);
+        }));
+    }
+
+    fn took(&mut self, stream: TcpStream, from: SocketAddr, ctx: &mut Context<Self>) {
+        self.handshakes += 1;
+        let (cluster, control) = (self.cluster.clone(), self.control.clone());
+        let greeted = async move { greet(&cluster, &control, stream).await };
+        ctx.spawn(greeted.into_actor(self).map(move |greeted, me, ctx| {
+            me.handshakes -= 1;
+            match greeted {
+                // Both ends dialled at once, or this one is not ready yet: it will be tried again.
+                Err(Turned::Refused {
+                    node,
+                    refusal: refusal @ (Refusal::Simultaneous | Refusal::NotReady),
+                }) => {
+                    tracing::debug!("{node} was refused: {refusal:?}");
+                }
+                Err(turned) => tracing::warn!("a connection from {from} was turned away: {turned}"),
+                Ok(()) => {}
+            }
+            if std::mem::take(&mut me.paused) {
+                me.accept_next(ctx);
+            }
+        }));
+    }
+}
+
+impl Actor for Gate {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.accept_next(ctx);
+    }
+}
+
+async fn greet(cluster: &Cluster, control: &TakeControl, mut stream: TcpStream) -> Result<(), Turned> {
+    prepare(&stream)?;
+    let doors = [Purpose::Link, Purpose::Control];
+    let proved = prove_as_server(&mut stream, &cluster.cookie, &doors, &cluster.me).await?;
+    if proved.purpose == Purpose::Control {
+        control(ControlConnection {
+            stream,
+            from: proved.identity,
+        });
+        return Ok(());
+    }
+    let node = proved.identity.node.ok_or(Turned::NotANode)?;
+    let ticket = timeout(HANDSHAKE_DEADLINE, open(cluster, node, stream)).await;
+    let ticket = ticket.map_err(|_| Turned::Silent)??;
+    cluster.peers.start_child(Peer::spec(cluster, ticket)).await?;
+    Ok(())
+}
+
+/// The opening of docs/PROTOCOL.md, "Links between nodes", as the acceptor.
+async fn open(cluster: &Cluster, node: NodeId, mut stream: TcpStream) -> Result<Ticket, Turned> {
+    wire::agree(&mut stream, VERSIONS).await?;
+    let hello = wire::get(&mut stream).await?;
+    let hello: Hello = v1::decode(&hello).map_err(Turned::Wire)?;
+    if hello.node != node {
+        return Err(Turned::Misnamed {
+            proved: node,
+            named: hello.node,
+        });
+    }
+    let (link, received, members) = (hello.link, hello.received, hello.members.clone());
+    let answer = cluster.connector.call(Offer(hello)).await;
+    let answer = answer.unwrap_or(Answer::Refuse(Refusal::NotReady));
+    wire::put(&mut stream, &v1::encode(&answer)).await?;
+    match answer {
+        Answer::Refuse(refusal) => Err(Turned::Refused { node, refusal }),
+        Answer::Welcome { .. } => Ok(Ticket {
+            node,
+            link,
+            stream,
+            dialled: false,
+            received,
+            members,
+        }),
+    }
+}
+
+/// A node that is named by a loopback address is reached there only.
+fn address_of(host: &str) -> IpAddr {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match host.parse::<IpAddr>() {
+        Ok(address) if address.is_loopback() => address,
+        Ok(IpAddr::V6(_)) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) if host == "localhost" => Ipv4Addr::LOCALHOST.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}

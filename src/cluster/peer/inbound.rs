@@ -1,0 +1,246 @@
+//! What a Peer does with each frame that comes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{ActorFutureExt, AsyncContext, WrapFuture};
+use bytes::Bytes;
+use supervisors::{CallError, Context};
+
+use super::{LinkState, Peer, Reason};
+use crate::broker::links::{ApplyDelta, ApplySnapshot};
+use crate::broker::publish;
+use crate::cluster::connector::Fact;
+use crate::cluster::lane::{Came, came};
+use crate::cluster::wire::WireError;
+use crate::cluster::wire::v1::{self, Frame, MemberRecord, WireMessage};
+use crate::limits::LINK_EARLY_FRAMES_MAX;
+use crate::mqtt::message::Message;
+use crate::routing::{Applied, RouteDelta, RouteVersion, SnapshotChunk};
+
+/// Ticks that may tell of a later version than we hold before we ask for the slice again.
+const TICKS_BEHIND_MAX: u32 = 3;
+
+impl Peer {
+    pub(super) fn frame(&mut self, bytes: Vec<u8>, ctx: &mut Context<Self>) {
+        if self.ending.is_some() {
+            return;
+        }
+        if self.sender.is_none() {
+            self.early.push(bytes);
+            if self.early.len() > LINK_EARLY_FRAMES_MAX {
+                self.end(Reason::Protocol("frames before the link was ready".into()), ctx);
+            }
+            return;
+        }
+        self.heard = Instant::now();
+        if self.suspect {
+            self.suspect = false;
+            self.row(|row| row.state = LinkState::Up);
+            self.tell(Fact::Trusted);
+        }
+        let bytes = Bytes::from(bytes);
+        let taken = v1::decode(&bytes).and_then(|frame| self.take_in(frame, &bytes, ctx));
+        if let Err(error) = taken {
+            // Only this link is closed: everything else, and every other link, goes on.
+            self.end(Reason::Protocol(error.to_string()), ctx);
+        }
+    }
+
+    fn take_in(&mut self, frame: Frame<'_>, bytes: &Bytes, ctx: &mut Context<Self>) -> Result<(), WireError> {
+        match frame {
+            Frame::Snapshot(chunk) => self.snapshot(chunk, ctx),
+            Frame::Delta(delta) => self.delta(delta, ctx),
+            Frame::Resync => {
+                if let Some(out) = self.slice.restart() {
+                    self.carry_out(out, ctx);
+                }
+            }
+            Frame::RoutesHeld { frames, version } => self.routes_taken(frames, version, ctx)?,
+            Frame::Forward { seq, messages } => self.batch(seq, messages, bytes, ctx)?,
+            Frame::Forwarded { seq } => {
+                let acknowledged = self.lane.acknowledge(seq);
+                acknowledged.map_err(|error| WireError::Malformed(error.to_string()))?;
+                self.send_batches(ctx);
+            }
+            Frame::Canary { nonce } => {
+                self.send(&Frame::CanaryBack { nonce }, ctx);
+                self.row(|row| row.canaries.1 = true);
+                self.tell(Fact::Canary);
+            }
+            Frame::CanaryBack { nonce } if nonce == self.canary => {
+                self.row(|row| row.canaries.0 = true);
+                self.tell(Fact::Canary);
+            }
+            Frame::CanaryBack { nonce } => {
+                return Err(WireError::Malformed(format!("canary {nonce:x} was never sent")));
+            }
+            Frame::Tick { number, routes } => self.on_their_tick(number, routes, ctx),
+            Frame::TickBack { number } if number == self.tick => {
+                let round_trip = self.ticked.elapsed();
+                self.row(|row| row.round_trip = Some(round_trip));
+            }
+            // The answer to an earlier tick: late, but a sign of life.
+            Frame::TickBack { .. } => {}
+            Frame::Members { members } => self.members_came(members),
+            Frame::Leaving { reason } => self.end(Reason::Leaving(one_word(reason)), ctx),
+        }
+        Ok(())
+    }
+
+    fn members_came(&mut self, members: Vec<MemberRecord>) {
+        if self.up {
+            self.tell(Fact::Members(members));
+        } else {
+            // The connector believes only who is linked; this is the newer word.
+            self.members = members;
+        }
+    }
+
+    fn snapshot(&mut self, chunk: SnapshotChunk, ctx: &mut Context<Self>) {
+        let SnapshotChunk {
+            version,
+            filters,
+            first,
+            last,
+        } = chunk;
+        let node = self.node.clone();
+        let chunk = ApplySnapshot {
+            node,
+            version,
+            filters,
+            first,
+            last,
+        };
+        let applied = self.cluster.router.call(chunk).into_actor(self);
+        ctx.spawn(applied.map(move |applied, me, ctx| me.applied(applied, version, last, ctx)));
+    }
+
+    fn delta(&mut self, delta: RouteDelta, ctx: &mut Context<Self>) {
+        let (node, version) = (self.node.clone(), delta.to);
+        let applied = self
+            .cluster
+            .router
+            .call(ApplyDelta { node, delta })
+            .into_actor(self);
+        ctx.spawn(applied.map(move |applied, me, ctx| me.applied(applied, version, true, ctx)));
+    }
+
+    /// The router took a route frame, or did not.
+    fn applied(
+        &mut self,
+        applied: Result<Applied, CallError>,
+        version: RouteVersion,
+        whole: bool,
+        ctx: &mut Context<Self>,
+    ) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.frames_taken += 1;
+        match applied {
+            Ok(Applied::Applied | Applied::Stale) if whole => {
+                self.routes_held = self.routes_held.max(version);
+                self.routes_behind = 0;
+                let held = self.routes_held;
+                self.row(|row| (row.routes_held, row.routes_came) = (held, true));
+                self.tell(Fact::Routes);
+            }
+            Ok(Applied::Applied | Applied::Stale) => {}
+            Ok(Applied::Gap) => self.send(&Frame::Resync, ctx),
+            Ok(Applied::Refused(refused)) => return self.end(Reason::Protocol(refused.to_string()), ctx),
+            Err(error) => return self.end(Reason::Local(format!("the router: {error}")), ctx),
+        }
+        let (frames, version) = (self.frames_taken, self.routes_held);
+        self.send(&Frame::RoutesHeld { frames, version }, ctx);
+    }
+
+    fn routes_taken(
+        &mut self,
+        frames: u64,
+        version: RouteVersion,
+        ctx: &mut Context<Self>,
+    ) -> Result<(), WireError> {
+        if !self.slice.taken(frames) {
+            return Err(WireError::Malformed(format!(
+                "{frames} route frames were never sent"
+            )));
+        }
+        self.send_routes(ctx);
+        let settled = self.slice.is_settled();
+        self.row(|row| (row.routes_sent, row.routes_settled) = (version, settled));
+        self.tell(Fact::Routes);
+        Ok(())
+    }
+
+    fn batch(
+        &mut self,
+        seq: u64,
+        messages: Vec<WireMessage<'_>>,
+        bytes: &Bytes,
+        ctx: &mut Context<Self>,
+    ) -> Result<(), WireError> {
+        let taken = self.cluster.board.taken(&self.node);
+        let last = self.batches.back().map_or(taken, |(waiting, _)| *waiting);
+        match came(last, seq) {
+            Came::Again => self.send(&Frame::Forwarded { seq: taken }, ctx),
+            Came::Gap => {
+                return Err(WireError::Malformed(format!(
+                    "batch {seq} came after batch {last}"
+                )));
+            }
+            Came::Fresh => {
+                let now = Instant::now();
+                let messages = messages
+                    .into_iter()
+                    .map(|message| message.into_message(bytes, now));
+                let messages: Vec<Arc<Message>> = messages.collect::<Result<_, _>>()?;
+                self.row(|row| row.came += messages.len() as u64);
+                self.batches.push_back((seq, messages));
+                self.take_batches(ctx);
+            }
+        }
+        Ok(())
+    }
+
+    /// One batch after the other, as this arbiter has room: the acknowledgement is the valve.
+    fn take_batches(&mut self, ctx: &mut Context<Self>) {
+        if self.taking || self.ending.is_some() {
+            return;
+        }
+        let Some((seq, messages)) = self.batches.pop_front() else {
+            return;
+        };
+        self.taking = true;
+        publish::dispatch(messages);
+        self.cluster.board.take(&self.node, seq);
+        ctx.spawn(publish::room().into_actor(self).map(move |(), me, ctx| {
+            me.taking = false;
+            me.send(&Frame::Forwarded { seq }, ctx);
+            me.take_batches(ctx);
+        }));
+    }
+
+    fn on_their_tick(&mut self, number: u64, routes: RouteVersion, ctx: &mut Context<Self>) {
+        self.send(&Frame::TickBack { number }, ctx);
+        if routes <= self.routes_held {
+            self.routes_behind = 0;
+            return;
+        }
+        self.routes_behind += 1;
+        if self.routes_behind == TICKS_BEHIND_MAX {
+            let (theirs, held) = (routes.0, self.routes_held.0);
+            tracing::warn!(
+                "routes of {} stand at {theirs}, we hold {held}: asking anew",
+                self.node.name
+            );
+            self.send(&Frame::Resync, ctx);
+            self.routes_behind = 0;
+        }
+    }
+}
+
+/// What a peer says of itself goes into our log: short, and without control characters.
+fn one_word(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_control()).take(64).collect()
+}

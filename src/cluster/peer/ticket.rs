@@ -1,0 +1,67 @@
+//! How a link begins and why it ends.
+
+use std::fmt;
+
+use tokio::net::TcpStream;
+
+use crate::cluster::wire::v1::MemberRecord;
+use crate::node_name::NodeId;
+
+/// Why a link is closed; the words of `net_kernel`'s `nodedown_reason` where it has one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// The connection is gone.
+    ConnectionClosed,
+    /// Nothing came for [`PEER_DOWN_AFTER`](crate::limits::PEER_DOWN_AFTER).
+    NetTickTimeout,
+    /// The other side said that it goes, and why.
+    Leaving(String),
+    /// We go, and why.
+    Ordered(&'static str),
+    /// The other side broke the protocol.
+    Protocol(String),
+    /// A newer connection of the same node took its place.
+    Replaced,
+    /// The processes between nodes are being stopped here.
+    Stopped,
+    /// Something on our side that the link needs did not answer.
+    Local(String),
+    /// The link was welcomed but never became ready.
+    NotReady,
+    /// A bug of ours.
+    Crashed,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConnectionClosed => f.write_str("connection_closed"),
+            Self::NetTickTimeout => f.write_str("net_tick_timeout"),
+            Self::Leaving(why) => write!(f, "leaving: {why}"),
+            Self::Ordered(why) => write!(f, "disconnect: {why}"),
+            Self::Protocol(what) => write!(f, "protocol error: {what}"),
+            Self::Replaced => f.write_str("replaced"),
+            Self::Stopped => f.write_str("shutdown"),
+            Self::Local(what) => write!(f, "local error: {what}"),
+            Self::NotReady => f.write_str("setup_timeout"),
+            Self::Crashed => f.write_str("crashed"),
+        }
+    }
+}
+
+/// A welcomed connection, to become a Peer.
+#[derive(Debug)]
+pub struct Ticket {
+    /// Who is at the other end; proved.
+    pub node: NodeId,
+    /// Names the link.
+    pub link: u64,
+    /// The stream after the opening.
+    pub stream: TcpStream,
+    /// Whether we dialled.
+    pub dialled: bool,
+    /// Last batch of ours that the other side has taken.
+    pub received: u64,
+    /// The members that the other side knows.
+    pub members: Vec<MemberRecord>,
+}
