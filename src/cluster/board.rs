@@ -75,6 +75,8 @@ struct Inner {
     kept: BTreeMap<NodeName, Kept>,
     /// Who was welcomed and has no row yet.
     welcomed: BTreeMap<NodeName, Instant>,
+    /// Messages that were given up and not counted yet.
+    lost: u64,
 }
 
 /// The shared table. Cloning shares it.
@@ -188,35 +190,33 @@ impl Board {
         kept.lane.take().map(|(lane, _)| lane)
     }
 
-    /// Gives up the lanes whose time is over or whose node has a later life. Returns how many messages
-    /// are lost with them, and when to look again.
-    pub fn sweep(&self, now: Instant) -> (u64, Option<Instant>) {
-        let (mut lost, mut next) = (0, None::<Instant>);
-        for kept in self.lock().kept.values_mut() {
-            match &mut kept.lane {
-                Some((lane, until)) if *until <= now => {
-                    lane.abandon();
-                    lost += lane.dropped.link_down;
-                    kept.lane = None;
-                }
-                Some((_, until)) => next = Some(next.map_or(*until, |at| at.min(*until))),
-                None => {}
+    /// Gives up the lanes whose time is over. Returns how many messages were lost, with those of
+    /// earlier lives since the last call.
+    pub fn sweep(&self, now: Instant) -> u64 {
+        let mut inner = self.lock();
+        let mut lost = std::mem::take(&mut inner.lost);
+        for kept in inner.kept.values_mut() {
+            if kept.lane.as_ref().is_some_and(|(_, until)| *until <= now) {
+                lost += kept.give_up();
             }
         }
-        (lost, next)
+        lost
     }
 
-    /// What is kept of this life of a node; what was kept of an earlier one is due to be given up.
+    /// What is kept of this life of a node; what waits for an earlier one is lost.
     fn kept_of(&self, node: &NodeId, change: impl FnOnce(&mut Kept)) {
         let mut inner = self.lock();
         let kept = inner
             .kept
             .entry(node.name.clone())
             .or_insert_with(|| Kept::of(node));
+        let mut lost = 0;
         if kept.node != *node {
+            lost = kept.give_up();
             *kept = Kept::of(node);
         }
         change(kept);
+        inner.lost += lost;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -226,11 +226,90 @@ impl Board {
 }
 
 impl Kept {
+    /// Counts and forgets the lane.
+    fn give_up(&mut self) -> u64 {
+        let lane = self.lane.take().map(|(lane, _)| lane);
+        lane.map_or(0, |mut lane| {
+            lane.abandon();
+            lane.dropped.link_down
+        })
+    }
+
     fn of(node: &NodeId) -> Self {
         Self {
             node: node.clone(),
             taken: 0,
             lane: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::mqtt::message::Message;
+    use crate::mqtt::packet::QoS;
+    use crate::node_name::Incarnation;
+
+    fn life(incarnation: u64) -> NodeId {
+        NodeId {
+            name: "b@h".parse().unwrap(),
+            incarnation: Incarnation(incarnation),
+        }
+    }
+
+    fn lane_of_one() -> Lane {
+        let mut lane = Lane::new(0);
+        lane.push([Arc::new(Message {
+            topic: "t".into(),
+            payload: Bytes::new(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            pass_through: Bytes::new(),
+            expires_at: None,
+            publisher: "p".into(),
+        })]);
+        lane
+    }
+
+    #[test]
+    fn a_lane_is_found_again_by_the_same_life_and_by_no_other() {
+        let (board, now) = (Board::default(), Instant::now());
+        board.take(&life(1), 7);
+        board.put_aside(&life(1), lane_of_one(), now);
+        assert_eq!((board.taken(&life(1)), board.taken(&life(2))), (7, 0));
+        assert!(board.lane_of(&life(2)).is_none());
+        assert_eq!(board.lane_of(&life(1)).unwrap().len(), 1);
+        assert!(board.lane_of(&life(1)).is_none(), "once");
+    }
+
+    #[test]
+    fn a_lane_whose_node_does_not_come_back_is_given_up_and_counted() {
+        let (board, now) = (Board::default(), Instant::now());
+        board.put_aside(&life(1), lane_of_one(), now);
+        assert_eq!(board.sweep(now), 0);
+        assert_eq!(board.sweep(now + LINK_RESUME_WITHIN), 1);
+        assert!(board.lane_of(&life(1)).is_none());
+        assert_eq!(board.sweep(now + LINK_RESUME_WITHIN), 0);
+    }
+
+    #[test]
+    fn what_waits_for_an_earlier_life_is_counted_when_a_later_one_comes() {
+        let (board, now) = (Board::default(), Instant::now());
+        board.put_aside(&life(1), lane_of_one(), now);
+        board.take(&life(2), 1);
+        assert_eq!((board.taken(&life(1)), board.taken(&life(2))), (0, 1));
+        assert_eq!(board.sweep(now), 1);
+    }
+
+    #[test]
+    fn a_welcome_holds_our_own_dial_back_for_as_long_as_an_opening_may_take() {
+        let (board, now) = (Board::default(), Instant::now());
+        assert!(!board.has_link(&life(1), now));
+        board.welcome(&life(1).name, now);
+        assert!(board.has_link(&life(1), now));
+        assert!(!board.has_link(&life(1), now + HANDSHAKE_DEADLINE));
     }
 }

@@ -132,7 +132,7 @@ impl Cluster {
 
     /// Gives up the lanes whose link did not come back in time.
     fn sweep(&self) {
-        let (link_down, _) = self.board.sweep(std::time::Instant::now());
+        let link_down = self.board.sweep(std::time::Instant::now());
         self.count_lost(&lane::Dropped {
             link_down,
             expired: 0,
