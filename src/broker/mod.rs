@@ -39,3 +39,6 @@ pub mod topic;
 pub mod wills;
 
 pub use desk::ShareGroup;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! The hot path in one process: a tree with core, topics and sessions, two workers, real sockets.
+
+mod crashes;
+mod delivery;
+mod rig;
+mod subscriptions;
