@@ -154,3 +154,18 @@ pub const JOIN_SETTLES_WITHIN: Duration = Duration::from_secs(10);
 
 /// Longest that a draining node waits for its peers to close their links.
 pub const DRAIN_LINKS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Topics (filters with local subscribers) and their delegates: one actor each.
+pub const TOPICS_MAX: usize = 4_000_000;
+
+/// Sessions below one of the 64 shards of `sessions`; more CONNECTs are answered with 0x88.
+pub const SESSIONS_PER_SHARD_MAX: usize = 65_536;
+
+/// Sockets that have not sent their CONNECT; more are closed at once and counted.
+pub const CONNECTIONS_MAX: usize = 65_536;
+
+/// Peers of a node: links to as many other nodes. A full mesh is not meant for more.
+pub const PEERS_MAX: usize = 64;
+
+/// How long a stopping node waits for its sessions, and then for its links, to end in order.
+pub const DRAIN_STEP_WITHIN: Duration = Duration::from_secs(8);

@@ -1,12 +1,166 @@
 //! Floor 5: a node: boot, signals, drain.
+//!
+//! Boot: the cookie, then the ports, then the tree; what is wrong with the operator's settings is said in
+//! one sentence before any port is open, with status 64. Drain: doors close, sessions end (5.0 clients
+//! hear 0x8B), peers are told, then the tree stops in reverse order. A root that gives up ends the
+//! process with status 70.
 
+mod plan;
+mod surroundings;
+
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 
-use crate::config::Config;
+use actix_rt::{Arbiter, System};
+use supervisors::{ExitReason, Root, TerminateChild, TreeOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
-/// Runs a node until it is told to stop.
+use crate::broker::connection::Terms;
+use crate::broker::listener::Door;
+use crate::broker::tables::Arbiters;
+use crate::cli::{EXIT_FAILED, EXIT_USAGE};
+use crate::cluster::connector::Drain;
+use crate::config::{Config, ListenerConfig};
+use crate::limits::DRAIN_STEP_WITHIN;
+use crate::registry::{Cookie, Endpoint, Identity, RegistryClient};
+use crate::tree;
+pub use plan::Plan;
+
+/// Exit status when the root of the tree gave up: an internal software error (sysexits' EX_SOFTWARE).
+const EXIT_GAVE_UP: u8 = 70;
+
+/// Runs a node until it is told to stop, or gives up.
 #[must_use]
 pub fn run(config: Config) -> ExitCode {
-    eprintln!("ermine: {} cannot run yet: the node has no rooms", config.name);
-    ExitCode::from(crate::cli::EXIT_FAILED)
+    let system = System::new();
+    system.block_on(async move {
+        let plan = match prepare(config).await {
+            Ok(plan) => plan,
+            Err(sentence) => {
+                eprintln!("ermine: {sentence}");
+                return ExitCode::from(EXIT_USAGE);
+            }
+        };
+        live(plan).await
+    })
+}
+
+/// Everything that can be the operator's mistake. Nothing is announced yet.
+async fn prepare(config: Config) -> Result<Plan, String> {
+    let cookie = config.cookie.load_or_create().map_err(|error| error.to_string())?;
+    let mut endpoint = Endpoint::from_environment(Some(&config.name)).map_err(|error| error.to_string())?;
+    endpoint.bind.set_port(config.registry_port);
+    endpoint.contact.set_port(config.registry_port);
+    refuse_twin(&config, &cookie).await?;
+    let doors = config.listeners.iter().map(|listener| open_door(&config, listener));
+    let doors = doors.collect::<Result<Vec<_>, _>>()?;
+    let workers: Vec<_> = (0..config.worker_threads).map(|_| Arbiter::new().handle()).collect();
+    let arbiters = Arbiters::new(workers, Arbiter::new().handle(), System::current().arbiter().clone());
+    Ok(Plan::new(config, cookie, endpoint, doors, arbiters))
+}
+
+/// A running node of the same name would make both unreachable by name.
+async fn refuse_twin(config: &Config, cookie: &Cookie) -> Result<(), String> {
+    let client = RegistryClient::new(cookie.clone(), Identity::command(), config.registry_port);
+    match client.resolve(&config.name).await {
+        Ok(twin) => Err(format!(
+            "a node {} already runs (its port between nodes is {}): stop it, or choose another --name",
+            config.name, twin.port
+        )),
+        // No registry, or one that does not know the name: the usual case.
+        Err(_) => Ok(()),
+    }
+}
+
+fn open_door(config: &Config, listener: &ListenerConfig) -> Result<Door, String> {
+    let listen = &listener.listen;
+    let terms = Terms { connect_deadline: config.limits.connect_deadline, client: config.limits.client };
+    let address = (listen.host.as_str(), listen.port).to_socket_addrs();
+    let address: SocketAddr = address
+        .ok()
+        .and_then(|mut found| found.next())
+        .ok_or_else(|| format!("cannot listen on {listen}: the host is not known here; give another --listen"))?;
+    Door::bind(address, terms).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("cannot listen on {listen}: the port is in use; stop who has it, or give another --listen")
+        }
+        _ => format!("cannot listen on {listen}: {error}; give another --listen"),
+    })
+}
+
+async fn live(plan: Plan) -> ExitCode {
+    let began = std::time::Instant::now();
+    let config = &plan.config;
+    tracing::info!(node = %config.name, version = env!("CARGO_PKG_VERSION"), "node starting");
+    tracing::info!(cookie = %config.cookie, fingerprint = %plan.cookie.fingerprint(), "cookie read");
+    let sink = crate::cli::report_sink(config.log.format);
+    let options = TreeOptions { sink, ..TreeOptions::default() };
+    let root = match supervisors::start(tree::root(&plan), options).await {
+        Ok(root) => root,
+        Err(error) => {
+            eprintln!("ermine: the node could not start: {error}");
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    // Set once: the tree is started once.
+    let _ = plan.tree.set(root.tree());
+    tracing::info!("supervision tree\n{}", crate::cli::draw_tree(&root.tree()));
+    let port = plan.wing().map_or(0, |wing| wing.gate_port());
+    let listeners: Vec<_> = plan.doors.iter().map(|door| door.address().to_string()).collect();
+    tracing::info!(
+        node = %plan.tables().node, listeners = %listeners.join(","), port, registry = %plan.endpoint.contact,
+        started_in_ms = began.elapsed().as_millis() as u64, "node started"
+    );
+    wait_for_the_end(&plan, &root).await
+}
+
+async fn wait_for_the_end(plan: &Plan, root: &Root) -> ExitCode {
+    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        _ => {
+            tracing::error!("signals cannot be received; stopping");
+            return drain(plan, root).await;
+        }
+    };
+    let why = tokio::select! {
+        reason = root.wait() => {
+            tracing::error!(%reason, "the root of the supervision tree gave up; the node ends");
+            return ExitCode::from(EXIT_GAVE_UP);
+        }
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        () = plan.stop.notified() => "an operator's command",
+    };
+    tracing::info!(node = %plan.config.name, because = why, "node stopping");
+    tokio::select! {
+        code = drain(plan, root) => code,
+        _ = interrupt.recv() => {
+            tracing::warn!("interrupted again: the node ends at once");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+/// Doors first, then sessions, then the links; the rest of the tree in reverse order.
+async fn drain(plan: &Plan, root: &Root) -> ExitCode {
+    for door in &plan.doors {
+        door.close();
+    }
+    for part in ["doors", "sessions"] {
+        let stopped = timeout(DRAIN_STEP_WITHIN, plan.root.call(TerminateChild::new(part))).await;
+        if !matches!(stopped, Ok(Ok(Ok(())))) {
+            tracing::warn!(part, "did not stop in time; going on");
+        }
+    }
+    if let Some(wing) = plan.wing() {
+        // One that is restarting has no links to close.
+        let _ = timeout(DRAIN_STEP_WITHIN, wing.connector.call(Drain)).await;
+    }
+    let reason = root.stop().await;
+    tracing::info!(node = %plan.config.name, "node stopped");
+    match reason {
+        ExitReason::Normal | ExitReason::Shutdown => ExitCode::SUCCESS,
+        _ => ExitCode::from(EXIT_GAVE_UP),
+    }
 }

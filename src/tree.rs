@@ -1,1 +1,107 @@
-//! Floor 5: THE supervision tree, on one screen.
+//! Floor 5: THE supervision tree, on one screen. Read it as an Erlang `*_sup.erl`: nothing but specs.
+//!
+//! Order is meaning: a child leans only on those before it. `core` falls: everything after it starts anew,
+//! with fresh tables and a new incarnation. `cluster` falls: local clients notice nothing. The intensities
+//! multiply up the tree: a worker of `core` may fall 5 times in a minute before `core` does, and `core`
+//! twice before the root gives up, stops in order, and the process ends with status 70.
+
+use supervisors::{ChildSpec, DynamicSpec, Intensity, Strategy, SupervisorSpec};
+
+use crate::admin::control::Control;
+use crate::broker::clients::Clients;
+use crate::broker::listener::Listener;
+use crate::broker::mailman::Mailman;
+use crate::broker::retainer::Retainer;
+use crate::broker::router::Router;
+use crate::broker::sys::Sys;
+use crate::broker::wills::Wills;
+use crate::cluster::connector::Connector;
+use crate::cluster::dist::Dist;
+use crate::cluster::gate::Gate;
+use crate::limits::{CONNECTIONS_MAX, PEERS_MAX, SESSIONS_PER_SHARD_MAX, TOPICS_MAX};
+use crate::node::Plan;
+use crate::registry::Registry;
+
+/// The whole node.
+pub fn root(plan: &Plan) -> ChildSpec {
+    let below = plan.clone();
+    let children = move |plan: &Plan| {
+        vec![core(plan), sessions(plan), doors(plan), cluster(plan), admin(plan)]
+    };
+    ChildSpec::supervisor("root", plan.control(), move || {
+        SupervisorSpec::new(Strategy::RestForOne, Intensity::new(2, 60), children(&below))
+    })
+    .name(&plan.root)
+}
+
+/// Creates the tables, which outlive every worker below it.
+fn core(plan: &Plan) -> ChildSpec {
+    let below = plan.clone();
+    ChildSpec::supervisor("core", plan.control(), move || {
+        let tables = below.renew_tables();
+        let topics = DynamicSpec { intensity: Intensity::new(100, 10), max_children: TOPICS_MAX };
+        let mut children: Vec<_> =
+            (0..tables.arbiters.all.len()).map(|arbiter| Mailman::spec(&tables, arbiter)).collect();
+        children.extend([
+            Router::spec(&tables),
+            ChildSpec::dynamic("topics", below.control(), topics, &tables.names.topics),
+            Clients::spec(&tables),
+            Retainer::spec(&tables),
+            Wills::spec(&tables),
+            Sys::spec(&tables),
+        ]);
+        SupervisorSpec::new(Strategy::OneForOne, Intensity::new(5, 60), children)
+    })
+}
+
+/// One session per client, in shards; sessions are temporary, so they use up no intensity.
+fn sessions(plan: &Plan) -> ChildSpec {
+    let below = plan.clone();
+    ChildSpec::supervisor("sessions", plan.control(), move || {
+        let spec = DynamicSpec { intensity: Intensity::new(1, 5), max_children: SESSIONS_PER_SHARD_MAX };
+        let shards = below.names().sessions.iter().enumerate();
+        let children =
+            shards.map(|(shard, name)| ChildSpec::dynamic(shard.to_string(), below.control(), spec, name));
+        SupervisorSpec::new(Strategy::OneForOne, Intensity::new(5, 60), children.collect())
+    })
+}
+
+/// Doors open last and close first ([`crate::node`] sees to that).
+fn doors(plan: &Plan) -> ChildSpec {
+    let below = plan.clone();
+    ChildSpec::supervisor("doors", plan.control(), move || {
+        let spec = DynamicSpec { intensity: Intensity::new(1, 5), max_children: CONNECTIONS_MAX };
+        let mut children =
+            vec![ChildSpec::dynamic("connections", below.control(), spec, &below.connections)];
+        let tables = below.tables();
+        children.extend(below.doors.iter().map(|door| Listener::spec(&tables, door, &below.connections)));
+        SupervisorSpec::new(Strategy::RestForOne, Intensity::new(5, 30), children)
+    })
+}
+
+/// The wing between nodes; its fall takes no client along.
+fn cluster(plan: &Plan) -> ChildSpec {
+    let below = plan.clone();
+    ChildSpec::supervisor("cluster", plan.control(), move || {
+        let (wing, registry) = (below.renew_wing(), below.registry_config());
+        let spec = DynamicSpec { intensity: Intensity::new(1, 5), max_children: PEERS_MAX };
+        let children = vec![
+            Dist::spec(&wing),
+            ChildSpec::dynamic("peers", &wing.arbiter, spec, &wing.peers),
+            Gate::spec(&wing, &below.take_control()),
+            ChildSpec::worker("registry", below.control(), move |_| Registry::init(&registry))
+                .name(&below.registry),
+            Connector::spec(&wing),
+        ];
+        SupervisorSpec::new(Strategy::RestForOne, Intensity::new(3, 60), children)
+    })
+}
+
+/// Who answers operators.
+fn admin(plan: &Plan) -> ChildSpec {
+    let below = plan.clone();
+    ChildSpec::supervisor("admin", plan.control(), move || {
+        let children = vec![Control::child(below.control(), &below.operators, below.control_options())];
+        SupervisorSpec::new(Strategy::OneForOne, Intensity::new(5, 60), children)
+    })
+}

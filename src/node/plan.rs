@@ -1,0 +1,205 @@
+//! What the specs of the tree are made from: the configuration, the arbiters, the names, and where the
+//! tables and the wing of the present life are found.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
+
+use actix_rt::ArbiterHandle;
+use supervisors::{DynamicSupervisor, Name, Supervisor, Tree};
+use tokio::sync::Notify;
+
+use super::surroundings::Rooms;
+use crate::admin::control::{Control, ControlOptions, Serve};
+use crate::broker::listener::Door;
+use crate::broker::tables::{Arbiters, Names, Shelf, Tables};
+use crate::cluster::Cluster;
+use crate::cluster::gate::TakeControl;
+use crate::config::Config;
+use crate::node_name::{Incarnation, NodeId};
+use crate::registry::{Announcement, Cookie, Endpoint, Registry, RegistryConfig};
+
+/// The plan of a node; cloning shares it.
+#[derive(Clone)]
+pub struct Plan(Arc<Inner>);
+
+/// See [`Plan`].
+pub struct Inner {
+    /// What the operator set.
+    pub config: Config,
+    /// The cookie.
+    pub cookie: Cookie,
+    /// Where the registry of this host is.
+    pub endpoint: Endpoint,
+    /// The bound MQTT ports.
+    pub doors: Vec<Door>,
+    /// The root of the tree.
+    pub root: Name<Supervisor>,
+    /// The supervisor of sockets that have not spoken.
+    pub connections: Name<DynamicSupervisor>,
+    /// Who holds this node's name in the registry.
+    pub registry: Name<Registry>,
+    /// Who answers operators.
+    pub operators: Name<Control>,
+    /// The live tree, set once it stands.
+    pub tree: Arc<OnceLock<Tree>>,
+    /// Rung when an operator stops the node.
+    pub stop: Notify,
+    /// When the node was started.
+    pub since: SystemTime,
+    arbiters: Arbiters,
+    names: Names,
+    shelf: Mutex<Option<Shelf>>,
+    wing: Mutex<Option<Cluster>>,
+    incarnation: Mutex<Incarnation>,
+}
+
+impl std::ops::Deref for Plan {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Plan {
+    /// The plan of a node whose ports are bound.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        cookie: Cookie,
+        endpoint: Endpoint,
+        doors: Vec<Door>,
+        arbiters: Arbiters,
+    ) -> Self {
+        let names = Names::new(arbiters.all.len());
+        Self(Arc::new(Inner {
+            config,
+            cookie,
+            endpoint,
+            doors,
+            root: Name::new("root"),
+            connections: Name::new("connections"),
+            registry: Name::new("registry"),
+            operators: Name::new("control"),
+            tree: Arc::default(),
+            stop: Notify::new(),
+            since: SystemTime::now(),
+            arbiters,
+            names,
+            shelf: Mutex::default(),
+            wing: Mutex::default(),
+            incarnation: Mutex::new(Incarnation(0)),
+        }))
+    }
+
+    /// The control arbiter.
+    #[must_use]
+    pub fn control(&self) -> &ArbiterHandle {
+        self.arbiters.control_handle()
+    }
+
+    /// The names of the broker's processes.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Fresh tables for a new life of `core`, under a new incarnation.
+    #[must_use]
+    pub fn renew_tables(&self) -> Arc<Tables> {
+        let node = NodeId { name: self.config.name.clone(), incarnation: self.next_incarnation() };
+        let mut shelf = lock(&self.shelf);
+        if let Some(shelf) = shelf.as_ref() {
+            return shelf.renew(node);
+        }
+        let tables = Tables::new(node, self.arbiters.clone(), self.names.clone());
+        *shelf = Some(Shelf::new(tables.clone()));
+        tables
+    }
+
+    /// Greater than any before, of this process and of earlier ones (as long as the clock goes forward).
+    fn next_incarnation(&self) -> Incarnation {
+        let micros = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_micros() as u64);
+        let mut last = lock(&self.incarnation);
+        *last = Incarnation(micros.max(last.0 + 1));
+        *last
+    }
+
+    /// The tables of the present life of `core`.
+    ///
+    /// # Panics
+    /// Before `core` has started: who asks stands after it in the tree.
+    #[must_use]
+    pub fn tables(&self) -> Arc<Tables> {
+        lock(&self.shelf).as_ref().expect("core starts first").tables()
+    }
+
+    /// What a new life of the wing between nodes shares.
+    #[must_use]
+    pub fn renew_wing(&self) -> Cluster {
+        let port = match self.wing() {
+            Some(before) => before.gate_port(),
+            None => self.config.dist_port,
+        };
+        let arbiter = &self.arbiters.all[self.arbiters.cluster()];
+        let me = (self.tables().node.clone(), self.cookie.clone());
+        let file = self.members_file();
+        let wing = Cluster::new(me, self.config.registry_port, port, file, arbiter, &self.names.router);
+        *lock(&self.wing) = Some(wing.clone());
+        wing
+    }
+
+    fn members_file(&self) -> PathBuf {
+        self.config.data_dir.join("members")
+    }
+
+    /// The wing between nodes, once it has started.
+    #[must_use]
+    pub fn wing(&self) -> Option<Cluster> {
+        lock(&self.wing).clone()
+    }
+
+    /// What the registry is to say of this node.
+    #[must_use]
+    pub fn registry_config(&self) -> RegistryConfig {
+        let plan = self.clone();
+        let listeners: Vec<String> = self.doors.iter().map(|door| door.address().to_string()).collect();
+        let announcement = move || Announcement {
+            port: plan.wing().map_or(0, |wing| wing.gate_port()),
+            listeners: listeners.clone(),
+        };
+        RegistryConfig {
+            cookie: self.cookie.clone(),
+            me: self.tables().node.clone(),
+            endpoint: self.endpoint,
+            announcement: Arc::new(announcement),
+        }
+    }
+
+    /// Gives a control connection to whoever answers operators now.
+    #[must_use]
+    pub fn take_control(&self) -> TakeControl {
+        let operators = self.operators.clone();
+        Arc::new(move |connection| {
+            let served = connection.stream.into_std().map(|stream| operators.cast(Serve { stream }));
+            if !matches!(served, Ok(Ok(()))) {
+                tracing::warn!("a command was not answered: nobody serves operators just now");
+            }
+        })
+    }
+
+    /// What Control is given.
+    #[must_use]
+    pub fn control_options(&self) -> ControlOptions {
+        ControlOptions {
+            surroundings: Arc::new(Rooms(self.clone())),
+            tree: self.tree.clone(),
+            allow_crash: self.config.allow_crash,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Whole values are put in and taken out under these locks: a poisoned one is whole too.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

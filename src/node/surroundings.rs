@@ -1,0 +1,180 @@
+//! What the rooms of a node tell its operators.
+
+use std::time::SystemTime;
+
+use futures_util::future::{LocalBoxFuture, join_all};
+use tokio::sync::mpsc;
+
+use super::Plan;
+use crate::admin::control::Surroundings;
+use crate::admin::protocol::{self, ClientEntry, ClusterStatus, JoinStep, NodeStatus, RouteEntry};
+use crate::broker::clients::{Known, ListClients};
+use crate::broker::links::Routes;
+use crate::broker::session::Describe;
+use crate::cluster::connector::{Join, Leave, Status};
+use crate::cluster::status;
+use crate::mqtt::packet::ProtocolVersion;
+use crate::node_name::NodeName;
+
+/// The rooms of a node.
+pub struct Rooms(pub Plan);
+
+fn millis(since: SystemTime) -> u64 {
+    since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64)
+}
+
+fn restarting(what: &str) -> String {
+    format!("the {what} is being restarted: try again")
+}
+
+impl Rooms {
+    async fn cluster_status(&self) -> Result<status::ClusterStatus, String> {
+        let wing = self.0.wing().ok_or_else(|| restarting("cluster"))?;
+        wing.connector.call(Status).await.map_err(|_| restarting("connector"))
+    }
+
+    async fn list(&self) -> Result<Vec<Known>, String> {
+        self.0.names().clients.call(ListClients).await.map_err(|_| restarting("keeper of clients"))
+    }
+
+    async fn route_table(&self) -> Result<Vec<RouteEntry>, String> {
+        let listing = self.0.names().router.call(Routes).await.map_err(|_| restarting("router"))?;
+        Ok(listing
+            .into_iter()
+            .map(|(filter, nodes)| RouteEntry { filter: filter.to_string(), nodes })
+            .collect())
+    }
+
+    async fn node_status(&self) -> Result<NodeStatus, String> {
+        let (plan, sessions) = (&self.0, self.list().await?);
+        let cluster = self.cluster_status().await?;
+        let tables = plan.tables();
+        Ok(NodeStatus {
+            node: tables.node.name.clone(),
+            incarnation: tables.node.incarnation,
+            version: env!("CARGO_PKG_VERSION").into(),
+            since_ms: millis(plan.since),
+            listeners: plan.doors.iter().map(|door| door.address().to_string()).collect(),
+            dist_port: plan.wing().map_or(0, |wing| wing.gate_port()),
+            clients: sessions.iter().filter(|known| known.attached).count() as u64,
+            sessions: sessions.len() as u64,
+            routes: self.route_table().await?.len() as u64,
+            processes: 0,
+            restarts: 0,
+            peers: cluster.members.iter().filter(|member| member.is_running()).count() as u64,
+            allow_crash: plan.config.allow_crash,
+        })
+    }
+
+    async fn client_entries(&self) -> Result<Vec<ClientEntry>, String> {
+        let asked = self.list().await?.into_iter().map(|known| async move {
+            let info = known.session.call(Describe).await.ok()?;
+            let address = info.peer.filter(|_| info.attached).map(|peer| peer.to_string());
+            let protocol = match info.version {
+                ProtocolVersion::V3_1 => "3.1",
+                ProtocolVersion::V3_1_1 => "3.1.1",
+                ProtocolVersion::V5 => "5",
+            };
+            Some(ClientEntry {
+                client_id: known.client_id.to_string(),
+                address,
+                protocol: protocol.into(),
+                since_ms: millis(known.since),
+                subscriptions: info.subscriptions as u64,
+                queue_len: info.queue_len as u64,
+            })
+        });
+        // A session that ended in between is not in the list.
+        let mut entries: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        entries.sort_by(|a, b| a.client_id.cmp(&b.client_id));
+        Ok(entries)
+    }
+
+    async fn members(&self) -> Result<ClusterStatus, String> {
+        let seen = self.cluster_status().await?;
+        let own = protocol::Member {
+            node: seen.node.name.clone(),
+            incarnation: Some(seen.node.incarnation),
+            running: true,
+            link: "local".into(),
+            since_ms: millis(self.0.since),
+            routes: self.own_routes().await?,
+            routes_version: 0,
+            reason: None,
+        };
+        let mut members: Vec<_> = seen.members.into_iter().map(member).chain([own]).collect();
+        members.sort_by(|a, b| a.node.cmp(&b.node));
+        Ok(ClusterStatus { node: seen.node.name, members })
+    }
+
+    async fn own_routes(&self) -> Result<u64, String> {
+        let slice = self.0.names().router.call(crate::broker::links::Slice).await;
+        slice.map(|slice| slice.filters.len() as u64).map_err(|_| restarting("router"))
+    }
+}
+
+fn member(seen: status::MemberStatus) -> protocol::Member {
+    let running = seen.is_running();
+    protocol::Member {
+        node: seen.node,
+        incarnation: seen.incarnation,
+        running,
+        link: if seen.state == "joining" { "connecting".into() } else { seen.state.into() },
+        since_ms: millis(seen.since),
+        routes: seen.routes_held as u64,
+        routes_version: seen.routes_version.0,
+        reason: seen.reason,
+    }
+}
+
+impl Surroundings for Rooms {
+    fn status(&self) -> LocalBoxFuture<'_, Result<NodeStatus, String>> {
+        Box::pin(self.node_status())
+    }
+
+    fn routes(&self) -> LocalBoxFuture<'_, Result<Vec<RouteEntry>, String>> {
+        Box::pin(self.route_table())
+    }
+
+    fn clients(&self) -> LocalBoxFuture<'_, Result<Vec<ClientEntry>, String>> {
+        Box::pin(self.client_entries())
+    }
+
+    fn cluster(&self) -> LocalBoxFuture<'_, Result<ClusterStatus, String>> {
+        Box::pin(self.members())
+    }
+
+    fn join(&self, other: NodeName, steps: mpsc::Sender<JoinStep>) -> LocalBoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let wing = self.0.wing().ok_or_else(|| restarting("cluster"))?;
+            let (progress, mut told) = mpsc::unbounded_channel();
+            let asked = wing.connector.call(Join { name: other, progress }).await;
+            asked.map_err(|_| restarting("connector"))?;
+            while let Some(step) = told.recv().await {
+                let step = JoinStep {
+                    step: step.step.to_string(),
+                    ok: step.outcome.is_ok(),
+                    detail: step.outcome.unwrap_or_else(|failed| failed),
+                };
+                let failed = (!step.ok).then(|| step.detail.clone());
+                // An operator who has gone away does not end the join.
+                let _ = steps.send(step).await;
+                if let Some(sentence) = failed {
+                    return Err(sentence);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn leave(&self) -> LocalBoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let wing = self.0.wing().ok_or_else(|| restarting("cluster"))?;
+            wing.connector.call(Leave).await.map_err(|_| restarting("connector"))
+        })
+    }
+
+    fn stop(&self) {
+        self.0.stop.notify_one();
+    }
+}

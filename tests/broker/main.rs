@@ -1,0 +1,11 @@
+//! One node, seen by MQTT clients. Goal: the promises of 3.1.1 (and the first of 5.0) hold on a real
+//! process. Method: clients that show every packet; what must not come is told apart from what is late
+//! by a PINGREQ behind it.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod delivery;
+mod misbehaviour;
+mod sessions;
+mod start;
