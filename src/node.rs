@@ -19,16 +19,13 @@ use tokio::time::timeout;
 use crate::broker::connection::Terms;
 use crate::broker::listener::Door;
 use crate::broker::tables::Arbiters;
-use crate::cli::{EXIT_FAILED, EXIT_USAGE};
+use crate::cli::{EXIT_FAILED, EXIT_GAVE_UP, EXIT_USAGE};
 use crate::cluster::connector::Drain;
 use crate::config::{Config, ListenerConfig};
 use crate::limits::DRAIN_STEP_WITHIN;
 use crate::registry::{Cookie, Endpoint, Identity, RegistryClient};
 use crate::tree;
 pub use plan::Plan;
-
-/// Exit status when the root of the tree gave up: an internal software error (sysexits' EX_SOFTWARE).
-const EXIT_GAVE_UP: u8 = 70;
 
 /// Runs a node until it is told to stop, or gives up.
 #[must_use]
@@ -94,7 +91,7 @@ async fn live(plan: Plan) -> ExitCode {
     let config = &plan.config;
     tracing::info!(node = %config.name, version = env!("CARGO_PKG_VERSION"), "node starting");
     tracing::info!(cookie = %config.cookie, fingerprint = %plan.cookie.fingerprint(), "cookie read");
-    let sink = crate::cli::report_sink(config.log.format);
+    let sink = crate::cli::log::report_sink(config.log.format);
     let options = TreeOptions { sink, ..TreeOptions::default() };
     let root = match supervisors::start(tree::root(&plan), options).await {
         Ok(root) => root,

@@ -10,6 +10,7 @@
 //! and is closed after its answer, so a lost one leaves nothing behind.
 
 mod answers;
+pub(crate) use answers::tree_entry;
 mod path;
 
 use std::net::SocketAddr;

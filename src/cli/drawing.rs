@@ -43,6 +43,12 @@ pub(super) fn tree(entries: &[TreeEntry], all: bool) -> String {
     drawing.table.render()
 }
 
+/// The drawing of a tree that stands in this process.
+pub(crate) fn live(standing: &supervisors::Tree) -> String {
+    let entries: Vec<_> = standing.list().into_iter().map(crate::admin::control::tree_entry).collect();
+    tree(&entries, false)
+}
+
 /// The direct children of the supervisor at `path`.
 pub(super) fn children<'a>(entries: &'a [TreeEntry], path: &str) -> Vec<&'a TreeEntry> {
     let of = |entry: &&TreeEntry| {

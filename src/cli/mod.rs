@@ -23,6 +23,7 @@ use clap::error::ErrorKind;
 use crate::config::{Config, ConfigError, Environment, Flags};
 use args::{Cli, Command, StartArgs};
 use failure::Failure;
+pub(crate) use drawing::live as draw_tree;
 pub use failure::{EXIT_FAILED, EXIT_GAVE_UP, EXIT_USAGE};
 
 /// Runs the command of this process.

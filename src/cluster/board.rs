@@ -30,6 +30,19 @@ pub enum LinkState {
     Closing,
 }
 
+impl LinkState {
+    /// The state in one word, as operators read it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Up => "up",
+            Self::Suspect => "suspect",
+            Self::Closing => "closing",
+        }
+    }
+}
+
 /// One link, written by its Peer.
 #[derive(Clone, Debug)]
 pub struct Row {

@@ -2,22 +2,21 @@
 
 use std::time::SystemTime;
 
-use futures_util::future::{LocalBoxFuture, join_all};
+use futures_util::future::LocalBoxFuture;
 use tokio::sync::mpsc;
 
 use super::Plan;
 use crate::admin::control::Surroundings;
 use crate::admin::protocol::{self, ClientEntry, ClusterStatus, JoinStep, NodeStatus, RouteEntry};
 use crate::broker::clients::{Known, ListClients};
-use crate::broker::links::Routes;
-use crate::broker::session::Describe;
+use crate::broker::links::{Routes, Slice};
+use crate::cluster::board::LinkState;
 use crate::cluster::connector::{Join, Leave, Status};
 use crate::cluster::status;
-use crate::mqtt::packet::ProtocolVersion;
 use crate::node_name::NodeName;
 
 /// The rooms of a node.
-pub struct Rooms(pub Plan);
+pub(super) struct Rooms(pub(super) Plan);
 
 fn millis(since: SystemTime) -> u64 {
     since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64)
@@ -49,6 +48,7 @@ impl Rooms {
         let (plan, sessions) = (&self.0, self.list().await?);
         let cluster = self.cluster_status().await?;
         let tables = plan.tables();
+        let counters = tables.counted().list().into_iter();
         Ok(NodeStatus {
             node: tables.node.name.clone(),
             incarnation: tables.node.incarnation,
@@ -63,53 +63,46 @@ impl Rooms {
             restarts: 0,
             peers: cluster.members.iter().filter(|member| member.is_running()).count() as u64,
             allow_crash: plan.config.allow_crash,
+            counters: counters.map(|(name, count)| (name.to_owned(), count)).collect(),
         })
     }
 
     async fn client_entries(&self) -> Result<Vec<ClientEntry>, String> {
-        let asked = self.list().await?.into_iter().map(|known| async move {
-            let info = known.session.call(Describe).await.ok()?;
-            let address = info.peer.filter(|_| info.attached).map(|peer| peer.to_string());
-            let protocol = match info.version {
-                ProtocolVersion::V3_1 => "3.1",
-                ProtocolVersion::V3_1_1 => "3.1.1",
-                ProtocolVersion::V5 => "5",
-            };
-            Some(ClientEntry {
-                client_id: known.client_id.to_string(),
-                address,
-                protocol: protocol.into(),
-                since_ms: millis(known.since),
-                subscriptions: info.subscriptions as u64,
-                queue_len: info.queue_len as u64,
-            })
-        });
-        // A session that ended in between is not in the list.
-        let mut entries: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        let mut entries: Vec<_> = self.list().await?.into_iter().map(client).collect();
         entries.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         Ok(entries)
     }
 
     async fn members(&self) -> Result<ClusterStatus, String> {
         let seen = self.cluster_status().await?;
+        let slice = self.0.names().router.call(Slice).await.map_err(|_| restarting("router"))?;
         let own = protocol::Member {
             node: seen.node.name.clone(),
             incarnation: Some(seen.node.incarnation),
             running: true,
             link: "local".into(),
             since_ms: millis(self.0.since),
-            routes: self.own_routes().await?,
-            routes_version: 0,
+            routes: slice.filters.len() as u64,
+            routes_version: slice.version.0,
+            round_trip_us: None,
+            sent: 0,
+            received: 0,
             reason: None,
         };
         let mut members: Vec<_> = seen.members.into_iter().map(member).chain([own]).collect();
         members.sort_by(|a, b| a.node.cmp(&b.node));
         Ok(ClusterStatus { node: seen.node.name, members })
     }
+}
 
-    async fn own_routes(&self) -> Result<u64, String> {
-        let slice = self.0.names().router.call(crate::broker::links::Slice).await;
-        slice.map(|slice| slice.filters.len() as u64).map_err(|_| restarting("router"))
+fn client(known: Known) -> ClientEntry {
+    let session = known.session.whereis();
+    ClientEntry {
+        client_id: known.client_id.to_string(),
+        connected: known.attached,
+        since_ms: millis(known.since),
+        pid: session.as_ref().map(|session| session.pid().to_string()),
+        mailbox_len: session.map_or(0, |session| session.pid().mailbox_len() as u64),
     }
 }
 
@@ -119,10 +112,13 @@ fn member(seen: status::MemberStatus) -> protocol::Member {
         node: seen.node,
         incarnation: seen.incarnation,
         running,
-        link: if seen.state == "joining" { "connecting".into() } else { seen.state.into() },
+        link: seen.link.map_or(seen.state, LinkState::as_str).into(),
         since_ms: millis(seen.since),
         routes: seen.routes_held as u64,
         routes_version: seen.routes_version.0,
+        round_trip_us: seen.round_trip.map(|trip| trip.as_micros() as u64),
+        sent: seen.messages.0,
+        received: seen.messages.1,
         reason: seen.reason,
     }
 }

@@ -107,7 +107,7 @@ async fn join(options: &ControlOptions, other: NodeName, to: &mut Connection) ->
     to.reply(&Reply::Cluster(around.cluster().await?)).await
 }
 
-fn tree_entry(info: ProcessInfo) -> TreeEntry {
+pub(crate) fn tree_entry(info: ProcessInfo) -> TreeEntry {
     TreeEntry {
         path: info.path.to_string(),
         id: info.id.to_string(),
