@@ -58,6 +58,7 @@ mod error;
 mod exit;
 pub mod intensity;
 mod name;
+mod outline;
 mod panic;
 mod pid;
 pub mod plan;
@@ -76,6 +77,7 @@ pub use error::{CallError, ChildError, Gone, InitError, NoSuchProcess, StartErro
 pub use exit::{Down, ExitReason, MonitorRef, PanicReport};
 pub use intensity::Intensity;
 pub use name::Name;
+pub use outline::Outline;
 pub use pid::Pid;
 pub use report::{Report, ReportSink};
 pub use request::{

@@ -193,6 +193,18 @@ pub struct ChildSpec {
     actor_type: TypeId,
     name: Option<Arc<dyn Any + Send + Sync>>,
     launch: Arc<dyn Fn(Launch) + Send + Sync>,
+    pub(crate) below: Below,
+}
+
+/// What a child has below it when it starts: enough to draw the tree without starting it.
+#[derive(Clone)]
+pub(crate) enum Below {
+    /// Nothing: a worker.
+    Nothing,
+    /// What the spec says.
+    Children(Arc<dyn Fn() -> SupervisorSpec + Send + Sync>),
+    /// Nothing yet.
+    Dynamic(DynamicSpec),
 }
 
 impl ChildSpec {
@@ -245,14 +257,18 @@ impl ChildSpec {
         arbiter: &ArbiterHandle,
         spec: impl Fn() -> SupervisorSpec + Send + Sync + 'static,
     ) -> Self {
+        let spec = Arc::new(spec);
+        let below = Below::Children(spec.clone());
         let init = move |ctx: &mut Context<Supervisor>| Supervisor::init(spec(), ctx);
-        Self::new(
+        let mut child = Self::new(
             id.into(),
             ProcessKind::Supervisor,
             Shutdown::Infinity,
             arbiter,
             Init::Now(Arc::new(init)),
-        )
+        );
+        child.below = below;
+        child
     }
 
     /// A supervisor that starts without children and is told of them through `name`. Defaults: permanent,
@@ -265,14 +281,15 @@ impl ChildSpec {
     ) -> Self {
         let init = move |ctx: &mut Context<DynamicSupervisor>| Ok(DynamicSupervisor::new(spec, ctx));
         let kind = ProcessKind::DynamicSupervisor;
-        Self::new(
+        let mut child = Self::new(
             id.into(),
             kind,
             Shutdown::Infinity,
             arbiter,
             Init::Now(Arc::new(init)),
-        )
-        .name(name)
+        );
+        child.below = Below::Dynamic(spec);
+        child.name(name)
     }
 
     fn new<A>(
@@ -308,6 +325,7 @@ impl ChildSpec {
             actor_type: TypeId::of::<A>(),
             name: None,
             launch: Arc::new(launch),
+            below: Below::Nothing,
         }
     }
 
