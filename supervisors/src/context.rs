@@ -24,7 +24,8 @@ use std::sync::Arc;
 pub struct Context<A: Actor<Context = Context<A>>> {
     parts: ContextParts<A>,
     myself: Ref<A>,
-    exit: Option<ExitReason>,
+    /// Boxed because it is nearly always absent, and there may be 100,000 contexts.
+    exit: Option<Box<ExitReason>>,
     monitors: BTreeMap<MonitorRef, Pid>,
     readiness: Readiness,
 }
@@ -71,7 +72,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// Stops with a reason (OTP `{stop, Reason, State}`); `ctx.stop()` is `exit(ExitReason::Normal)`.
     /// `stopping()` and `stopped()` run. The first reason stands.
     pub fn exit(&mut self, reason: ExitReason) {
-        self.exit.get_or_insert(reason);
+        self.exit.get_or_insert_with(|| Box::new(reason));
         self.parts.stop();
     }
 
@@ -100,7 +101,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     }
 
     pub(crate) fn take_exit(&mut self) -> Option<ExitReason> {
-        self.exit.take()
+        self.exit.take().map(|reason| *reason)
     }
 
     pub(crate) fn set_readiness(&mut self, readiness: Readiness) {

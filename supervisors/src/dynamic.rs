@@ -37,7 +37,8 @@ pub struct DynamicSupervisor {
     pid: Pid,
     max_children: usize,
     window: RestartWindow,
-    children: HashMap<Arc<str>, Child>,
+    /// Boxed: a hash table keeps up to half of its places free.
+    children: HashMap<Arc<str>, Box<Child>>,
     /// Pid number to id, for every child with a process.
     ids: HashMap<u64, Arc<str>>,
     halt: Option<Halt>,
@@ -50,7 +51,7 @@ struct Child {
     generation: u64,
     /// Failed starts since it last ran.
     failures: u32,
-    restart: Option<RestartFacts>,
+    restart: Option<Box<RestartFacts>>,
 }
 
 enum State {
@@ -222,12 +223,12 @@ impl DynamicSupervisor {
         }
         child.state = State::Restarting;
         let at = SystemTime::now();
-        child.restart = Some(RestartFacts {
+        child.restart = Some(Box::new(RestartFacts {
             reason: reason.clone(),
             n: 0,
             down_since: now(),
             at,
-        });
+        }));
         let intensity = self.window.intensity();
         let verdict = self.window.add(now());
         let n = match verdict {
@@ -394,7 +395,7 @@ impl Handler<StartChild> for DynamicSupervisor {
             restart: None,
             spec,
         };
-        self.children.insert(child.spec.id().clone(), child);
+        self.children.insert(child.spec.id().clone(), Box::new(child));
         answer
     }
 }

@@ -32,7 +32,7 @@ type Notice = Box<dyn FnOnce(Down) + Send>;
 pub(crate) struct Control {
     pub(crate) number: u64,
     pub(crate) path: Arc<str>,
-    pub(crate) info: ChildInfo,
+    pub(crate) info: Arc<ChildInfo>,
     pub(crate) tree: Tree,
     /// The supervisor's pid; none for the root.
     pub(crate) parent: Option<Pid>,
@@ -64,7 +64,7 @@ impl Pid {
     pub(crate) fn new(
         tree: Tree,
         path: Arc<str>,
-        info: ChildInfo,
+        info: Arc<ChildInfo>,
         parent: Option<Pid>,
         generation: u64,
     ) -> Pid {

@@ -189,7 +189,8 @@ pub(crate) struct Launch {
 /// How to start, restart and stop one child.
 #[derive(Clone)]
 pub struct ChildSpec {
-    pub(crate) info: ChildInfo,
+    /// Shared with the control block of every incarnation.
+    pub(crate) info: Arc<ChildInfo>,
     actor_type: TypeId,
     name: Option<Arc<dyn Any + Send + Sync>>,
     launch: Arc<dyn Fn(Launch) + Send + Sync>,
@@ -313,7 +314,7 @@ impl ChildSpec {
             });
         };
         ChildSpec {
-            info: ChildInfo {
+            info: Arc::new(ChildInfo {
                 id,
                 kind,
                 restart: Restart::default(),
@@ -321,7 +322,7 @@ impl ChildSpec {
                 significant: false,
                 actor: std::any::type_name::<A>(),
                 position: 0,
-            },
+            }),
             actor_type: TypeId::of::<A>(),
             name: None,
             launch: Arc::new(launch),
@@ -348,19 +349,19 @@ impl ChildSpec {
 
     /// When it is restarted; permanent unless said.
     pub fn restart(mut self, restart: Restart) -> Self {
-        self.info.restart = restart;
+        Arc::make_mut(&mut self.info).restart = restart;
         self
     }
 
     /// How it is stopped; 5 s for workers and infinity for supervisors unless said.
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
-        self.info.shutdown = shutdown;
+        Arc::make_mut(&mut self.info).shutdown = shutdown;
         self
     }
 
     /// Counts for the supervisor's [`AutoShutdown`]; never for a permanent child.
     pub fn significant(mut self, significant: bool) -> Self {
-        self.info.significant = significant;
+        Arc::make_mut(&mut self.info).significant = significant;
         self
     }
 

@@ -190,7 +190,7 @@ impl Supervisor {
     }
 
     fn adopt(&mut self, mut spec: ChildSpec) {
-        spec.info.position = self.position_next;
+        Arc::make_mut(&mut spec.info).position = self.position_next;
         self.position_next += 1;
         self.children.push(Child::new(spec));
     }

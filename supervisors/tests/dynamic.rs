@@ -242,3 +242,36 @@ fn twenty_thousand_children_start_and_stop_in_no_time() {
         );
     });
 }
+
+#[test]
+fn a_dynamic_supervisor_that_is_killed_takes_its_children_along_and_comes_back_without_them() {
+    run(async {
+        let (reports, pool, events) = (Reports::default(), Name::new("pool"), Events::default());
+        let spec = DynamicSpec {
+            intensity: Intensity::new(1, 5),
+            max_children: 10,
+        };
+        let dynamic = ChildSpec::dynamic("pool", &Arbiter::current(), spec, &pool);
+        let root = root(Strategy::OneForOne, Intensity::new(1, 5), vec![dynamic]);
+        let root = start(root, reports.options()).await.unwrap();
+        let (a, b) = (Name::new("a"), Name::new("b"));
+        pool.start_child(tempered("a", &events, &a, Temper::Stubborn))
+            .await
+            .unwrap();
+        pool.start_child(child("b", &events, &b).restart(Restart::Temporary))
+            .await
+            .unwrap();
+        let old = pool.whereis().unwrap();
+        old.pid().exit(ExitReason::Killed);
+        until(
+            "a new pool",
+            || pool.whereis().is_some_and(|new| new != old),
+            String::new,
+        )
+        .await;
+        assert!(a.whereis().is_none() && b.whereis().is_none());
+        assert_eq!(pool.call(CountChildren).await, Ok(ChildCounts::default()));
+        root.stop().await;
+        assert_eq!(root.tree().count(), 0);
+    });
+}
