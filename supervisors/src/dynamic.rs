@@ -431,7 +431,7 @@ impl Handler<WhichChildren> for DynamicSupervisor {
                 State::Restarting => ChildState::Restarting,
             },
         };
-        self.children.values().map(status).collect()
+        self.children.values().map(|child| status(child)).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Goal: whatever happens in whatever order, the tree is whole again afterwards and nothing is left behind.
-//! Method: a seed decides on crashes, kills and requests in a tree of three levels. Then the tree must settle into
-//! exactly its specs, a stop must leave no process, and every process that ever ran must have been told of once.
+//! Method: a seed decides on crashes, kills and requests in a tree of three levels. Then the tree must settle
+//! into exactly its specs, a stop must leave no process, and every process that ever ran must have been told
+//! of once.
 
 mod family;
 use actix::{Actor, Arbiter, ArbiterHandle, Handler, Message};
@@ -91,7 +92,7 @@ async fn plant(coroner: &Name<Coroner>, arbiters: &[ArbiterHandle]) -> Storm {
         |(at, (id, strategy, range)): (usize, &(&'static str, Strategy, std::ops::Range<usize>))| {
             let worker = |n: usize| {
                 let (coroner, events) = (coroner.clone(), events.clone());
-                let temper = if n % 3 == 0 {
+                let temper = if n.is_multiple_of(3) {
                     Temper::Diligent
                 } else {
                     Temper::Good
@@ -208,7 +209,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn after_any_storm_the_tree_is_whole_and_every_death_was_told_once(blows in prop::collection::vec(blow(), 0..60)) {
+    fn after_any_storm_the_tree_is_whole_and_each_death_was_told_once(
+        blows in prop::collection::vec(blow(), 0..60)
+    ) {
         run(async { weather(blows, &[Arbiter::current()]).await });
     }
 }

@@ -29,7 +29,7 @@ fn router() -> (ChildFacts, Pid) {
     let pid = Pid::new(
         Tree::new(TreeOptions::default()),
         "root/core/router".into(),
-        info.clone(),
+        info.clone().into(),
         None,
         2,
     );
