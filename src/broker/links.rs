@@ -16,6 +16,8 @@ use actix::Message as ActixMessage;
 use bytestring::ByteString;
 use supervisors::Caster;
 
+pub use super::publish::Share;
+
 use crate::mqtt::message::Message;
 use crate::node_name::{NodeId, NodeName};
 pub use crate::routing::{
@@ -28,11 +30,29 @@ impl ActixMessage for RouteDelta {
 }
 
 /// Messages for the subscribers of another node, in the order in which they were published.
-#[derive(Clone, PartialEq, Debug, ActixMessage)]
+#[derive(Debug, ActixMessage)]
 #[rtype(result = "()")]
 pub struct Forward {
     /// The messages; each once, however many filters of that node match.
-    pub messages: Vec<Arc<Message>>,
+    pub messages: Vec<Outbound>,
+}
+
+/// A message on its way to another node.
+#[derive(Debug)]
+pub struct Outbound {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Of QoS 1 and 2: what the publisher waits for. Dropped when the other node has taken the message,
+    /// or when it is given up.
+    pub share: Option<Share>,
+}
+
+impl std::ops::Deref for Outbound {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
+    }
 }
 
 /// Another node, as the broker sees it.

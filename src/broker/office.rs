@@ -106,7 +106,8 @@ impl Office {
     /// The office of this arbiter; `None` where no mailman was started.
     #[must_use]
     pub fn here() -> Option<Rc<Self>> {
-        HERE.with(|here| here.borrow().clone())
+        // A thread that is ending has none: what it drops last still asks.
+        HERE.try_with(|here| here.borrow().clone()).ok().flatten()
     }
 
     /// Index of this arbiter.

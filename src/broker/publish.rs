@@ -17,12 +17,12 @@ use ahash::AHashMap;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use super::links::{Forward, Link, link_weight};
+use super::links::{Forward, Link, Outbound, link_weight};
 use super::mail::{FilterId, Parcel, Receipt};
 use super::office::Office;
 use super::port::Port;
 use super::retainer::Retain;
-use super::tables::{Seats, Torn};
+use super::tables::{Seats, Tables, Torn};
 use crate::limits::LINK_QUEUE_BYTES_MAX;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
@@ -155,21 +155,21 @@ impl Office {
             self.counters().unrouted.one();
             return Some(PublishOutcome::NoSubscribers);
         }
-        for link in &found.links {
-            self.forward(link, message, holds);
-        }
-        if found.seats.is_empty() {
-            return Some(PublishOutcome::Taken);
-        }
         let receipt = publisher.map(|(port, token)| self.open_receipt(port, token));
+        for link in &found.links {
+            self.forward(link, message, receipt, holds);
+        }
         for seats in &found.seats {
             self.hand_to_desks(seats, message, receipt, holds);
         }
-        // The publisher's own share: without it the first desk could complete what others still lack.
-        if let Some(receipt) = receipt {
-            self.complete(receipt);
+        match receipt {
+            // The publisher's own share: without it the first desk could complete what others still lack.
+            Some(receipt) => {
+                self.complete(receipt);
+                None
+            }
+            None => Some(PublishOutcome::Taken),
         }
-        None
     }
 
     fn hand_to_desks(
@@ -254,7 +254,7 @@ impl Office {
     }
 
     /// Gives a message to another node's link, or drops it where the link's queue is full.
-    fn forward(&self, link: &Link, message: &Arc<Message>, holds: &mut Holds) {
+    fn forward(&self, link: &Link, message: &Arc<Message>, receipt: Option<Receipt>, holds: &mut Holds) {
         if is_full(link) {
             if message.qos == QoS::AtMostOnce {
                 self.counters().dropped_link_full.one();
@@ -266,8 +266,17 @@ impl Office {
         }
         link.queued_bytes.fetch_add(link_weight(message), Relaxed);
         self.counters().forwarded.one();
-        self.forwards.borrow_mut().push(link, message);
+        let message = message.clone();
+        let share = receipt.map(|receipt| self.share(receipt));
+        self.forwards.borrow_mut().push(link, Outbound { message, share });
         self.wake.wake();
+    }
+
+    /// One more share of a publication, for a link.
+    fn share(&self, receipt: Receipt) -> Share {
+        self.receipts.borrow_mut().add_share(receipt);
+        let tables = self.tables().clone();
+        Share { receipt, tables }
     }
 
     fn open_receipt(&self, port: &Rc<Port>, token: PublishToken) -> Receipt {
@@ -301,30 +310,52 @@ fn is_full(link: &Link) -> bool {
     link.queued_bytes.load(Relaxed) > LINK_QUEUE_BYTES_MAX
 }
 
+/// A link's share of a QoS 1 or 2 publication: dropped, it is complete, wherever and whyever that happens.
+/// So a message that is acknowledged, given up or lost with a crash never leaves its publisher waiting.
+pub struct Share {
+    receipt: Receipt,
+    /// Those that the publication belongs to: after a new life of `core` nobody waits for it.
+    tables: Arc<Tables>,
+}
+
+impl std::fmt::Debug for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.receipt.fmt(f)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some(office) = Office::here().filter(|office| Arc::ptr_eq(office.tables(), &self.tables)) {
+            office.send(self.receipt.arbiter.into(), Parcel::Taken(self.receipt));
+        }
+    }
+}
+
 /// Messages for other nodes that one tick gathers.
 #[derive(Default)]
-pub(super) struct Forwards(Vec<(Link, Vec<Arc<Message>>)>);
+pub(super) struct Forwards(Vec<(Link, Vec<Outbound>)>);
 
 impl Forwards {
-    fn push(&mut self, link: &Link, message: &Arc<Message>) {
+    fn push(&mut self, link: &Link, message: Outbound) {
         let known = self
             .0
             .iter_mut()
             .find(|(known, _)| Arc::ptr_eq(&known.queued_bytes, &link.queued_bytes));
         match known {
-            Some((_, messages)) => messages.push(message.clone()),
-            None => self.0.push((link.clone(), vec![message.clone()])),
+            Some((_, messages)) => messages.push(message),
+            None => self.0.push((link.clone(), vec![message])),
         }
     }
 
     /// Takes everything, to be given to [`hand_over`].
-    pub(super) fn take(&mut self) -> std::vec::IntoIter<(Link, Vec<Arc<Message>>)> {
+    pub(super) fn take(&mut self) -> std::vec::IntoIter<(Link, Vec<Outbound>)> {
         std::mem::take(&mut self.0).into_iter()
     }
 }
 
 /// One actor message per link and tick. A link that is gone takes nothing: the router is about to hear of it.
-pub(super) fn hand_over((link, messages): (Link, Vec<Arc<Message>>)) {
+pub(super) fn hand_over((link, messages): (Link, Vec<Outbound>)) {
     if let Err(supervisors::Gone(Forward { messages })) = link.forward.cast(Forward { messages }) {
         let bytes = messages.iter().map(|message| link_weight(message)).sum();
         link.queued_bytes.fetch_sub(bytes, Relaxed);

@@ -262,6 +262,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::broker::links::Outbound;
     use crate::mqtt::message::Message;
     use crate::mqtt::packet::QoS;
     use crate::node_name::Incarnation;
@@ -275,7 +276,7 @@ mod tests {
 
     fn lane_of_one() -> Lane {
         let mut lane = Lane::new(0);
-        lane.push([Arc::new(Message {
+        let message = Arc::new(Message {
             topic: "t".into(),
             payload: Bytes::new(),
             qos: QoS::AtLeastOnce,
@@ -283,7 +284,8 @@ mod tests {
             pass_through: Bytes::new(),
             expires_at: None,
             publisher: "p".into(),
-        })]);
+        });
+        lane.push([Outbound { message, share: None }]);
         lane
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A value. It outlives its Peer for a short while: when the link to the same life of the node comes
 //! back, batches that were not acknowledged are sent again under their old numbers, and the other
-//! side drops what it has taken already. So a broken connection loses and doubles nothing.
+//! side drops what it has taken already. So a broken connection loses and doubles nothing. A message
+//! that leaves the lane, acknowledged or given up, drops the share that its publisher waits for.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,23 +11,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::wire::v1::{self, Frame, WireMessage};
-use crate::broker::links::link_weight;
+use crate::broker::links::{Outbound, link_weight};
 use crate::limits::{FORWARD_BATCH_BYTES, FORWARD_BATCH_LEN, LINK_WINDOW_BYTES};
-use crate::mqtt::message::Message;
 
 /// A batch that was sent and is not acknowledged.
 #[derive(Debug)]
 struct Batch {
     seq: u64,
     bytes: usize,
-    messages: Vec<Arc<Message>>,
+    messages: Vec<Outbound>,
 }
 
 /// The sending end.
 #[derive(Debug)]
 pub struct Lane {
     /// Waiting behind the window.
-    queue: VecDeque<Arc<Message>>,
+    queue: VecDeque<Outbound>,
     /// Bytes given to this link and not yet sent: the broker adds, we subtract.
     queued: Arc<AtomicUsize>,
     /// To be sent again after a reconnect, before anything new.
@@ -99,7 +99,7 @@ impl Lane {
     }
 
     /// Takes messages in that the broker has counted in [`Lane::queued`].
-    pub fn push(&mut self, messages: impl IntoIterator<Item = Arc<Message>>) {
+    pub fn push(&mut self, messages: impl IntoIterator<Item = Outbound>) {
         self.queue.extend(messages);
     }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
 
 fn message(number: usize, qos: QoS, size: usize) -> Arc<Message> {
@@ -22,7 +23,7 @@ fn message(number: usize, qos: QoS, size: usize) -> Arc<Message> {
 fn give(lane: &mut Lane, messages: impl IntoIterator<Item = Arc<Message>>) {
     for message in messages {
         lane.queued.fetch_add(link_weight(&message), Ordering::Relaxed);
-        lane.push([message]);
+        lane.push([Outbound { message, share: None }]);
     }
 }
 
