@@ -11,6 +11,7 @@ use actix::dev::{
 };
 use actix::{
     Actor, ActorContext, ActorFuture, ActorState, Addr, AsyncContext, Handler, Message, SpawnHandle,
+    WrapFuture,
 };
 use std::any::Any;
 use std::cell::Cell;
@@ -219,9 +220,10 @@ where
         if self.counted {
             ctx.pid().count_handled();
         }
-        // actix empties the mailbox in one go; a flood must not delay a kill.
+        // actix empties the mailbox in one go; a flood must not delay a kill. Waiting for ever leaves the loop
+        // without the callbacks that ending it would bring; the process looks at its signals next.
         if ctx.pid().signals() & KILL != 0 {
-            return ctx.terminate();
+            return ctx.wait(std::future::pending::<()>().into_actor(actor));
         }
         let Some(message) = self.message.take() else {
             return;

@@ -299,12 +299,14 @@ impl<A: Actor<Context = Context<A>>> Process<A> {
             Ok(over) => over.is_ready(),
             Err(panic) => return self.die(ExitReason::Panic(panic), true),
         };
+        if pid.signals() & KILL != 0 {
+            return self.die(ExitReason::Killed, false);
+        }
         if !self.lifeline.started && future.ctx().is_ready() {
             self.lifeline.start();
         }
         if over {
             let reason = match future.ctx().take_exit() {
-                _ if self.pid.signals() & KILL != 0 => ExitReason::Killed,
                 Some(reason) => reason,
                 None if self.seen & SHUTDOWN != 0 => ExitReason::Shutdown,
                 None => ExitReason::Normal,

@@ -55,6 +55,26 @@ fn a_brutal_kill_waits_for_nothing_and_is_no_error() {
 }
 
 #[test]
+fn a_kill_overtakes_what_waits_in_the_mailbox() {
+    run(async {
+        let (events, name) = (Events::default(), Name::new("a"));
+        let root = root(
+            Strategy::OneForOne,
+            Intensity::new(3, 5),
+            vec![child("a", &events, &name)],
+        );
+        let root = start(root, Reports::default().options()).await.unwrap();
+        let victim = name.whereis().unwrap();
+        victim.cast(End::ByKill).unwrap();
+        let behind = victim.call(Count);
+        assert_eq!(behind.await, Err(CallError::Died));
+        events.until("+a +a").await;
+        assert!(matches!(root.tree().history()[0].reason, ExitReason::Killed));
+        root.stop().await;
+    });
+}
+
+#[test]
 fn a_diligent_child_finishes_its_work_within_its_time_out() {
     run(async {
         let (root, events, reports) = one(|events, name| tempered("a", events, name, Temper::Diligent)).await;

@@ -152,7 +152,7 @@ impl Storm {
         }
     }
 
-    /// Starts again what was terminated, until every child runs.
+    /// Starts again what was terminated, until every child runs and answers under its name.
     async fn settle(&self) {
         for _ in 0..1000 {
             let mut whole = true;
@@ -168,6 +168,10 @@ impl Storm {
                         let _ = top.call(RestartChild(child.id)).await;
                     }
                 }
+            }
+            // Behind all blows: on other threads they may not have landed yet.
+            for worker in &self.workers {
+                whole &= worker.call(Count).await.is_ok();
             }
             if whole && self.root.tree().count() == 1 + SUPERVISORS.len() + WORKERS {
                 return;
@@ -191,10 +195,6 @@ async fn weather(blows: Vec<Blow>, arbiters: &[ArbiterHandle]) {
         storm.strike(blow).await;
     }
     storm.settle().await;
-    for worker in &storm.workers {
-        let count = worker.call(Count).await;
-        assert!(count.is_ok(), "{worker:?}: {count:?}");
-    }
     assert_eq!(storm.root.stop().await, ExitReason::Shutdown);
     assert_eq!(storm.root.tree().list().len(), 0);
     office.stop().await;

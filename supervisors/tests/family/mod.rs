@@ -148,6 +148,7 @@ pub enum End {
     Normally,
     With(ExitReason),
     ByPanic,
+    ByKill,
 }
 
 impl Handler<End> for Child {
@@ -158,6 +159,7 @@ impl Handler<End> for Child {
             End::Normally => ctx.stop(),
             End::With(reason) => ctx.exit(reason),
             End::ByPanic => panic!("boom"),
+            End::ByKill => ctx.pid().exit(ExitReason::Killed),
         }
     }
 }
