@@ -6,6 +6,7 @@ mod harness;
 
 mod death;
 mod joining;
+mod links;
 mod mistakes;
 mod routes;
 
