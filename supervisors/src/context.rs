@@ -220,8 +220,8 @@ where
         if self.counted {
             ctx.pid().count_handled();
         }
-        // actix empties the mailbox in one go; a flood must not delay a kill. Waiting for ever leaves the loop
-        // without the callbacks that ending it would bring; the process looks at its signals next.
+        // actix empties the mailbox in one go; a flood must not delay a kill. Waiting for ever leaves the
+        // loop without the callbacks that ending it would bring; the process looks at its signals next.
         if ctx.pid().signals() & KILL != 0 {
             return ctx.wait(std::future::pending::<()>().into_actor(actor));
         }
