@@ -108,8 +108,8 @@ pub(super) struct Desk {
     /// The next row of `current`. Rows change only between entries, so it stays right.
     cursor: Cell<usize>,
     rows: RefCell<Vec<Row>>,
-    /// Joins that were dispatched; the router compares it with what it sent.
-    joins: Cell<u64>,
+    /// Joins and leaves that were dispatched; the router compares it with what it sent.
+    errands: Cell<u64>,
     /// Ports that pause this desk.
     pub(super) blockers: Cell<u32>,
     /// Arbiters that mailed messages here: they are told when the desk pauses.
@@ -131,7 +131,7 @@ impl Desk {
             attempts: Cell::new(0),
             cursor: Cell::new(0),
             rows: RefCell::default(),
-            joins: Cell::new(0),
+            errands: Cell::new(0),
             blockers: Cell::new(0),
             senders: Cell::new(0),
             turn: Cell::new(0),
@@ -294,7 +294,7 @@ impl Desk {
                 subscription_identifier,
                 ticket,
             } => {
-                self.joins.set(self.joins.get() + 1);
+                self.errands.set(self.errands.get() + 1);
                 if let Some(port) = office.port(*port) {
                     self.write(&port, *options, *subscription_identifier);
                 }
@@ -308,15 +308,17 @@ impl Desk {
                 });
             }
             Errand::Leave { port, ticket } => {
+                self.errands.set(self.errands.get() + 1);
                 let had = office.port(*port).is_some_and(|port| self.remove(&port));
                 self.tell_members(office);
                 let _ = router.cast(Left { ticket: *ticket, had });
             }
-            Errand::Census => {
+            Errand::Census(number) => {
                 let _ = router.cast(super::router::Census {
+                    number: *number,
                     filter,
                     arbiter,
-                    joins: self.joins.get(),
+                    errands: self.errands.get(),
                     rows: self.len(),
                 });
             }
@@ -336,7 +338,7 @@ impl Desk {
             let vacant = Vacant {
                 filter: self.id,
                 arbiter: office.me(),
-                joins: self.joins.get(),
+                errands: self.errands.get(),
             };
             // Lost only while the router restarts, which begins with a census.
             let _ = office.tables().names.router.cast(vacant);

@@ -65,8 +65,8 @@ pub enum Errand {
         /// What to answer to.
         ticket: Ticket,
     },
-    /// Tell the router how things are: a new life of it asks.
-    Census,
+    /// Tell the router how things are, and that the answer is to the question with this number.
+    Census(u64),
 }
 
 impl Errand {
@@ -75,7 +75,7 @@ impl Errand {
     pub fn ticket(&self) -> Option<Ticket> {
         match self {
             Self::Join { ticket, .. } | Self::Leave { ticket, .. } => Some(*ticket),
-            Self::Census => None,
+            Self::Census(_) => None,
         }
     }
 }

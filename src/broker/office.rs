@@ -250,6 +250,8 @@ impl Office {
         let mut waiters = self.waiters.borrow_mut();
         if !waiters.iter().any(|known| known.will_wake(waker)) {
             waiters.push(waker.clone());
+            // The mailman sweeps as long as somebody waits: the queue of a link wakes nobody.
+            self.wake.wake();
         }
     }
 

@@ -16,7 +16,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Handler, Message as ActixMessag
 use ahash::AHashMap;
 use bytestring::ByteString;
 use supervisors::{
-    ChildError, ChildSpec, Context, Down, InitError, MonitorRef, Pid, Shutdown, StartError, TerminateChild,
+    ChildError, ChildSpec, Context, Down, InitError, MonitorRef, Shutdown, StartError, TerminateChild,
 };
 use tokio::sync::oneshot;
 
@@ -88,7 +88,7 @@ pub struct Left {
     pub had: bool,
 }
 
-/// Topic → Router: the seat has no rows; it has dispatched so many joins.
+/// Topic → Router: the seat has no rows; it has dispatched so many errands.
 #[derive(Clone, Copy, Debug, ActixMessage)]
 #[rtype(result = "()")]
 pub struct Vacant {
@@ -96,34 +96,24 @@ pub struct Vacant {
     pub filter: FilterId,
     /// The seat's arbiter.
     pub arbiter: usize,
-    /// Joins dispatched in the desk's life.
-    pub joins: u64,
+    /// Joins and leaves dispatched in the desk's life.
+    pub errands: u64,
 }
 
 /// Topic → Router: how a seat stands; the answer to [`Errand::Census`].
 #[derive(Clone, Copy, Debug, ActixMessage)]
 #[rtype(result = "()")]
 pub struct Census {
+    /// Which question it answers.
+    pub number: u64,
     /// The seat's filter.
     pub filter: FilterId,
     /// The seat's arbiter.
     pub arbiter: usize,
-    /// Joins dispatched in the desk's life.
-    pub joins: u64,
+    /// Joins and leaves dispatched in the desk's life.
+    pub errands: u64,
     /// Rows of the seat.
     pub rows: usize,
-}
-
-/// Topic → Router: a life of a seat's actor begins. The router watches it.
-#[derive(Clone, Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct Seated {
-    /// The seat's filter.
-    pub filter: FilterId,
-    /// The seat's arbiter.
-    pub arbiter: usize,
-    /// Who sits there.
-    pub pid: Pid,
 }
 
 /// Router → itself: tell the links what this tick changed.
@@ -240,7 +230,10 @@ impl Router {
         ctx.spawn(started.map(move |started, router, ctx| {
             let (id, arbiter) = (place.filter, place.arbiter);
             match started {
-                Ok(_) | Err(StartError::AlreadyStarted(_)) => {
+                Ok(pid) | Err(StartError::AlreadyStarted(pid)) => {
+                    // Its supervisor restarts it after a crash; the router looks who sits there then.
+                    let monitor = ctx.monitor(&pid);
+                    router.watched.insert(monitor, Watched::Seat(id, arbiter));
                     router.step(ctx, |ledger, out| ledger.opened(id, arbiter, out));
                 }
                 Err(why) if attempt < ATTEMPTS_MAX && is_passing(&why) => {
@@ -421,44 +414,21 @@ impl Handler<Left> for Router {
 impl Handler<Vacant> for Router {
     type Result = ();
 
-    fn handle(
-        &mut self,
-        Vacant {
+    fn handle(&mut self, vacant: Vacant, ctx: &mut Context<Self>) {
+        let Vacant {
             filter,
             arbiter,
-            joins,
-        }: Vacant,
-        ctx: &mut Context<Self>,
-    ) {
-        self.step(ctx, |ledger, out| ledger.vacant(filter, arbiter, joins, out));
+            errands,
+        } = vacant;
+        self.step(ctx, |ledger, out| ledger.vacant(filter, arbiter, errands, out));
     }
 }
 
 impl Handler<Census> for Router {
     type Result = ();
 
-    fn handle(
-        &mut self,
-        Census {
-            filter,
-            arbiter,
-            joins,
-            rows,
-        }: Census,
-        ctx: &mut Context<Self>,
-    ) {
-        self.step(ctx, |ledger, out| {
-            ledger.census(filter, arbiter, joins, rows, out)
-        });
-    }
-}
-
-impl Handler<Seated> for Router {
-    type Result = ();
-
-    fn handle(&mut self, Seated { filter, arbiter, pid }: Seated, ctx: &mut Context<Self>) {
-        let monitor = ctx.monitor(&pid);
-        self.watched.insert(monitor, Watched::Seat(filter, arbiter));
+    fn handle(&mut self, census: Census, ctx: &mut Context<Self>) {
+        self.step(ctx, |ledger, out| ledger.census(&census, out));
     }
 }
 

@@ -21,7 +21,6 @@ use supervisors::{ChildSpec, Context, InitError, Restart, Shutdown};
 use super::desk::Desk;
 use super::mail::FilterId;
 use super::office::Office;
-use super::router::Seated;
 use super::tables::Tables;
 
 /// Who dispatches one filter's messages on one arbiter: the Topic itself, or one of its delegates.
@@ -57,13 +56,6 @@ impl Topic {
         let office = Office::here().filter(|office| Arc::ptr_eq(office.tables(), tables));
         let office = office.ok_or_else(|| InitError::failed("this arbiter has no office"))?;
         let desk = office.desk(id, filter);
-        let seated = Seated {
-            filter: id,
-            arbiter: office.me(),
-            pid: ctx.pid().clone(),
-        };
-        // A router that is just restarting finds the seat in its ledger.
-        let _ = tables.names.router.cast(seated);
         ctx.spawn(Work);
         Ok(Self { office, desk })
     }

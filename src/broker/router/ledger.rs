@@ -2,7 +2,7 @@
 //!
 //! A filter has one *seat* on each arbiter with subscribers of it: the first is the Topic's own, the
 //! others are its delegates'. Only the router opens and closes seats, and it closes one only if the seat
-//! told that it is vacant *and* has dispatched every join that was sent to it: birth and death cannot
+//! told that it is vacant *and* has dispatched everything that was sent to it: birth and death cannot
 //! cross.
 //!
 //! | seat \ event | `ask` | `opened` | `open_failed` | `vacant`, nothing on its way | `closed` |
@@ -12,7 +12,7 @@
 //! | Closing | waits | – | – | – | gone; Opening if something waits |
 //!
 //! The ledger lives in the tables. A new life of the router calls [`Ledger::recover`]: what waited is
-//! forgotten (the sessions ask again), every open seat is asked how it stands.
+//! forgotten (the sessions ask again), every open seat is opened again, which finds who sits there.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use ahash::AHashMap;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
+use super::Census;
 use crate::broker::desk::ShareGroup;
 use crate::broker::mail::{Errand, FilterId, Ticket};
 use crate::broker::tables::Seats;
@@ -66,6 +67,7 @@ pub struct Ledger {
     families: AHashMap<ByteString, SmallVec<[FilterId; 1]>>,
     filters_made: u64,
     requests_made: u64,
+    censuses_made: u64,
 }
 
 #[derive(Debug)]
@@ -82,13 +84,15 @@ struct Filter {
 struct Seat {
     arbiter: usize,
     state: SeatState,
-    /// Joins that the seat had dispatched before it was last asked for a census; unknown until it answers.
+    /// The last question how it stands.
+    census: u64,
+    /// Errands that the seat had dispatched before that question; unknown until it answers.
     base: Option<u64>,
-    /// Joins that were sent since.
+    /// Errands that were sent since.
     sent: u64,
     /// Whether it has subscribers, so that publishers send there.
     rows: bool,
-    /// Whether it has told that it is vacant, and no join was sent since.
+    /// Whether it has told that it is vacant, and nothing was sent since.
     vacant: bool,
     /// Its actor's id below `topics`.
     child: Arc<str>,
@@ -153,6 +157,8 @@ impl Ledger {
 
     /// The seat's actor runs.
     pub fn opened(&mut self, id: FilterId, arbiter: usize, out: &mut Vec<Order>) {
+        self.censuses_made += 1;
+        let number = self.censuses_made;
         let Some(filter) = self.filters.get_mut(&id) else {
             return;
         };
@@ -163,7 +169,7 @@ impl Ledger {
             return;
         }
         seat.state = SeatState::Open;
-        seat.census(place.clone(), out);
+        seat.ask_census(number, place.clone(), out);
         for errand in std::mem::take(&mut seat.waiting) {
             seat.post(place.clone(), errand, out);
         }
@@ -208,24 +214,34 @@ impl Ledger {
         }
     }
 
-    /// The seat tells how many joins it has dispatched in all and how many subscribers it has.
-    pub fn census(&mut self, id: FilterId, arbiter: usize, joins: u64, rows: usize, out: &mut Vec<Order>) {
+    /// The seat tells how many errands it has dispatched in all and how many subscribers it has. An answer
+    /// to a question of an earlier life of the router says nothing: others may be behind it in the mail.
+    pub fn census(&mut self, census: &Census, out: &mut Vec<Order>) {
+        let Census {
+            number,
+            filter: id,
+            arbiter,
+            errands,
+            rows,
+        } = *census;
         let seat = self
             .filters
             .get_mut(&id)
             .and_then(|filter| filter.seat(id, arbiter));
-        let Some((_, seat)) = seat else { return };
-        // Errands keep their order, so no join that was sent after the question is in the answer.
-        seat.base = Some(joins);
+        let Some((_, seat)) = seat.filter(|(_, seat)| seat.census == number) else {
+            return;
+        };
+        // Errands keep their order, so none that was sent after the question is in the answer.
+        seat.base = Some(errands);
         if rows > 0 {
             self.joined(id, arbiter, rows, out);
         } else {
-            self.vacant(id, arbiter, joins, out);
+            self.vacant(id, arbiter, errands, out);
         }
     }
 
-    /// The seat has no subscribers and has dispatched so many joins in all.
-    pub fn vacant(&mut self, id: FilterId, arbiter: usize, joins: u64, out: &mut Vec<Order>) {
+    /// The seat has no subscribers and has dispatched so many errands in all.
+    pub fn vacant(&mut self, id: FilterId, arbiter: usize, errands: u64, out: &mut Vec<Order>) {
         let Some(filter) = self.filters.get_mut(&id) else {
             return;
         };
@@ -233,7 +249,7 @@ impl Ledger {
         let Some((_, seat)) = filter.seat(id, arbiter) else {
             return;
         };
-        if seat.state != SeatState::Open || seat.base.map(|base| base + seat.sent) != Some(joins) {
+        if seat.state != SeatState::Open || seat.base.map(|base| base + seat.sent) != Some(errands) {
             return;
         }
         seat.vacant = true;
@@ -308,8 +324,11 @@ impl Ledger {
                 };
                 seat.waiting.clear();
                 match seat.state {
-                    SeatState::Opening => out.push(Order::Open(place)),
-                    SeatState::Open => seat.census(place, out),
+                    // Who sits there already is found, watched and asked for a census.
+                    SeatState::Opening | SeatState::Open => {
+                        seat.state = SeatState::Opening;
+                        out.push(Order::Open(place));
+                    }
                     SeatState::Closing => out.push(Order::Close(place)),
                 }
             }
@@ -401,6 +420,7 @@ impl Seat {
         Self {
             arbiter,
             state: SeatState::Opening,
+            census: 0,
             base: None,
             sent: 0,
             rows: false,
@@ -411,15 +431,16 @@ impl Seat {
     }
 
     fn post(&mut self, place: Place, errand: Errand, out: &mut Vec<Order>) {
-        if matches!(errand, Errand::Join { .. }) {
-            self.sent += 1;
-            self.vacant = false;
-        }
+        self.sent += 1;
+        self.vacant = false;
         out.push(Order::Post(place, errand));
     }
 
-    fn census(&mut self, place: Place, out: &mut Vec<Order>) {
-        (self.base, self.sent, self.vacant) = (None, 0, false);
-        out.push(Order::Post(place, Errand::Census));
+    fn ask_census(&mut self, number: u64, place: Place, out: &mut Vec<Order>) {
+        (self.census, self.base, self.sent, self.vacant) = (number, None, 0, false);
+        out.push(Order::Post(place, Errand::Census(number)));
     }
 }
+
+#[cfg(test)]
+mod tests;

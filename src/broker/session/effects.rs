@@ -1,4 +1,7 @@
 //! Carrying out what the session's value causes, in order.
+//!
+//! What is sent here is written by the turn that follows: actix polls a turn after each message that an
+//! actor handled, and an answer of the router asks for one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,10 +68,7 @@ impl Session {
                     .wills
                     .cast(CancelWill { client_id });
             }
-            Effect::WakeAt(instant) => {
-                self.wake_at = Some(instant);
-                self.seat.port.wake.wake();
-            }
+            Effect::WakeAt(instant) => self.wake_at = Some(instant),
             Effect::Count(counted) => self.seat.office.counters().count(counted),
             Effect::End => self.end(ctx),
         }
@@ -79,14 +79,12 @@ impl Session {
         let sent = wire.transmit(transmit);
         self.seat.office.counters().delivered.one();
         self.note_unsent(sent);
-        self.seat.port.wake.wake();
     }
 
     fn send(&mut self, packet: &Packet) {
         let Some(wire) = &mut self.wire else { return };
         let sent = wire.send(packet);
         self.note_unsent(sent);
-        self.seat.port.wake.wake();
     }
 
     /// What cannot be encoded counts as sent `[MQTT-3.1.2-25]`; anything but its size is a bug of ours.
@@ -110,7 +108,6 @@ impl Session {
             .publish(message, token.map(|token| (port, token)), &mut self.holds);
         if let (Some(token), Some(outcome)) = (token, outcome) {
             port.taken.borrow_mut().push((token, outcome));
-            port.wake.wake();
         }
     }
 

@@ -17,6 +17,9 @@ use crate::session::event::{Counted, Event};
 /// Bytes that a session reads in one wake-up before its neighbours have their turn.
 const READ_BUDGET: usize = 64 << 10;
 
+/// Deadlines that may pass in one wake-up; more are the next one's.
+const WAKES_PER_TURN: usize = 4;
+
 /// The future by which a session is woken; ends with it.
 pub(super) struct Turns;
 
@@ -146,7 +149,11 @@ impl Session {
     /// Arms the one timer lazily: a deadline that moves on (keep-alive does with each packet) costs
     /// nothing until the old one has passed.
     fn watch_clock(&mut self, now: Instant, ctx: &mut Context<Self>, cx: &mut Cx<'_>) {
-        while let Some(wake_at) = self.wake_at {
+        for _ in 0..WAKES_PER_TURN {
+            let Some(wake_at) = self.wake_at else {
+                self.timer = None;
+                return;
+            };
             if wake_at <= now {
                 self.wake_at = None;
                 self.handle(Event::Wake, now, ctx);
@@ -168,7 +175,7 @@ impl Session {
                 timer.as_mut().reset(wake_at.into());
             }
         }
-        self.timer = None;
+        self.seat.port.wake.wake();
     }
 
     /// The one write of this turn. True when deliveries were held back and there is room for them now.
