@@ -5,6 +5,7 @@
 //! hear 0x8B), peers are told, then the tree stops in reverse order. A root that gives up ends the
 //! process with status 70.
 
+mod outline;
 mod plan;
 mod surroundings;
 
@@ -25,6 +26,7 @@ use crate::config::{Config, ListenerConfig};
 use crate::limits::DRAIN_STEP_WITHIN;
 use crate::registry::{Cookie, Endpoint, Identity, RegistryClient};
 use crate::tree;
+pub use outline::outline;
 pub use plan::Plan;
 
 /// Runs a node until it is told to stop, or gives up.
@@ -70,15 +72,22 @@ async fn refuse_twin(config: &Config, cookie: &Cookie) -> Result<(), String> {
     }
 }
 
-fn open_door(config: &Config, listener: &ListenerConfig) -> Result<Door, String> {
+fn terms(config: &Config) -> Terms {
+    Terms { connect_deadline: config.limits.connect_deadline, client: config.limits.client }
+}
+
+fn where_to_listen(listener: &ListenerConfig) -> Result<SocketAddr, String> {
     let listen = &listener.listen;
-    let terms = Terms { connect_deadline: config.limits.connect_deadline, client: config.limits.client };
     let address = (listen.host.as_str(), listen.port).to_socket_addrs();
-    let address: SocketAddr = address
+    address
         .ok()
         .and_then(|mut found| found.next())
-        .ok_or_else(|| format!("cannot listen on {listen}: the host is not known here; give another --listen"))?;
-    Door::bind(address, terms).map_err(|error| match error.kind() {
+        .ok_or_else(|| format!("cannot listen on {listen}: the host is not known here; give another --listen"))
+}
+
+fn open_door(config: &Config, listener: &ListenerConfig) -> Result<Door, String> {
+    let listen = &listener.listen;
+    Door::bind(where_to_listen(listener)?, terms(config)).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             format!("cannot listen on {listen}: the port is in use; stop who has it, or give another --listen")
         }

@@ -10,7 +10,6 @@
 //! and is closed after its answer, so a lost one leaves nothing behind.
 
 mod answers;
-pub(crate) use answers::tree_entry;
 mod path;
 
 use std::net::SocketAddr;
@@ -29,6 +28,7 @@ use crate::admin::protocol::{ClientEntry, ClusterStatus, JoinStep, NodeStatus, R
 use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::node_name::NodeName;
 use crate::registry::wire;
+pub(crate) use answers::{outline_entry, tree_entry};
 
 /// Commands that are answered at the same time. A `tree --watch` is a new one each second.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;

@@ -154,6 +154,8 @@ pub struct TreeEntry {
     pub intensity: Option<String>,
     /// `permanent`, `transient` or `temporary`.
     pub restart: String,
+    /// How it is stopped: `5s` to end by itself, `kill` or `infinity`.
+    pub shutdown: String,
     /// The Rust type of its actor.
     pub actor: String,
     /// Process id.
@@ -268,7 +270,7 @@ pub trait Weight {
 
 impl Weight for TreeEntry {
     fn weight(&self) -> usize {
-        160 + self.path.len() + self.id.len() + self.actor.len()
+        180 + self.path.len() + self.id.len() + self.actor.len()
     }
 }
 

@@ -55,6 +55,12 @@ impl Door {
         })
     }
 
+    /// A port that is not opened, for a look at the tree without a start.
+    #[must_use]
+    pub fn unopened(address: SocketAddr, terms: Terms) -> Self {
+        Self { address, terms: Arc::new(terms), socket: Arc::default() }
+    }
+
     /// Where it is.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

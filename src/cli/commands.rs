@@ -4,11 +4,12 @@ use std::future::Future;
 use std::io::Write;
 
 use crate::admin::client::Operator;
+use crate::admin::control::outline_entry;
 use crate::admin::protocol::{ClusterStatus, Reply, Request, TreeEntry};
 use crate::cli::args::{ClusterCommand, Command, CookieArgs, CookieCommand, ListArgs, NodeArgs, TreeArgs};
 use crate::cli::failure::Failure;
 use crate::cli::{check_config, drawing, mqtt, show, watch};
-use crate::config::Environment;
+use crate::config::{Config, Environment, Flags};
 use crate::node_name::NodeName;
 use crate::registry::wire::Registration;
 use crate::registry::{Cookie, Endpoint, render};
@@ -29,6 +30,7 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Cluster(ClusterCommand::Leave(list)) => block_on(leave(list)),
         Command::Routes(list) => block_on(routes(list)),
         Command::Clients(list) => block_on(clients(list)),
+        Command::Tree(args) if args.from_config => plan(args),
         Command::Tree(args) => block_on(tree(args)),
         Command::Children { path, list } => block_on(children(path, list)),
         Command::Restarts(list) => block_on(restarts(list)),
@@ -256,12 +258,27 @@ async fn restarts(args: ListArgs) -> Result<(), Failure> {
 }
 
 async fn tree(args: TreeArgs) -> Result<(), Failure> {
-    let found = Found::find(&args.list.node, None).await?;
     if args.watch {
-        return watch::tree(&found, args.all).await;
+        return watch::tree(&args.list.node, args.all).await;
     }
+    let found = Found::find(&args.list.node, None).await?;
     print(args.list.output.json, &found.tree().await?, |entries| {
         drawing::tree(entries, args.all)
+    });
+    Ok(())
+}
+
+/// Draws what `start` would build. Nothing is opened, and no node is asked.
+fn plan(args: TreeArgs) -> Result<(), Failure> {
+    let flags = Flags {
+        config: args.config,
+        ..Flags::default()
+    };
+    let config = Config::load(&flags, &Environment::of_process())?;
+    let outline = crate::node::outline(config).map_err(Failure::command)?;
+    let entries: Vec<TreeEntry> = outline.iter().map(outline_entry).collect();
+    print(args.list.output.json, &entries, |entries| {
+        drawing::plan(entries, args.all)
     });
     Ok(())
 }

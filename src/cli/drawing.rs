@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::admin::control::tree_entry;
 use crate::admin::protocol::TreeEntry;
 use crate::cli::table::Table;
 use crate::cli::time::utc;
@@ -12,11 +13,39 @@ const CHILDREN_MAX: usize = 20;
 /// From so many idle dynamic supervisors in a row on they share a line.
 const IDLE_RUN_MIN: usize = 4;
 
-/// The drawing. `entries` have parents before children and siblings in start order; without `all`
-/// supervisors that have nothing to do share a line, and of many children only the first are drawn.
+/// What stands beside the drawing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Columns {
+    /// How each process fares.
+    Live,
+    /// How each process would be treated.
+    Plan,
+}
+
+/// The drawing of a live tree. `entries` have parents before children and siblings in start order;
+/// without `all` supervisors that have nothing to do share a line, and of many children only the first
+/// are drawn.
 pub(super) fn tree(entries: &[TreeEntry], all: bool) -> String {
-    let mut drawing = Drawing {
-        table: Table::new(&[
+    draw(entries, all, Columns::Live)
+}
+
+/// The drawing of a tree that stands in this process.
+pub(crate) fn live(standing: &supervisors::Tree) -> String {
+    let entries: Vec<_> = standing.list().into_iter().map(tree_entry).collect();
+    tree(&entries, false)
+}
+
+/// The drawing of a tree that was not started.
+///
+/// `BUDGET` is the product of the intensities above a process: about how many restarts of it the node
+/// survives if they come at once. Temporary children use none up.
+pub(super) fn plan(entries: &[TreeEntry], all: bool) -> String {
+    draw(entries, all, Columns::Plan)
+}
+
+fn draw(entries: &[TreeEntry], all: bool, columns: Columns) -> String {
+    let heads: &[&str] = match columns {
+        Columns::Live => &[
             "TREE",
             "KIND",
             "RESTART",
@@ -24,9 +53,14 @@ pub(super) fn tree(entries: &[TreeEntry], all: bool) -> String {
             "SINCE",
             ">MAILBOX",
             "PATH",
-        ]),
+        ],
+        Columns::Plan => &["TREE", "KIND", "RESTART", ">SHUTDOWN", ">BUDGET", "PATH"],
+    };
+    let mut drawing = Drawing {
+        table: Table::new(heads),
         children: HashMap::new(),
         all,
+        columns,
     };
     let known: HashMap<&str, &TreeEntry> = entries.iter().map(|entry| (entry.path.as_str(), entry)).collect();
     let mut roots = Vec::new();
@@ -38,15 +72,16 @@ pub(super) fn tree(entries: &[TreeEntry], all: bool) -> String {
         }
     }
     for root in roots {
-        drawing.process(root, String::new(), "");
+        drawing.process(
+            root,
+            Place {
+                branch: String::new(),
+                trunk: "",
+                budget: None,
+            },
+        );
     }
     drawing.table.render()
-}
-
-/// The drawing of a tree that stands in this process.
-pub(crate) fn live(standing: &supervisors::Tree) -> String {
-    let entries: Vec<_> = standing.list().into_iter().map(crate::admin::control::tree_entry).collect();
-    tree(&entries, false)
 }
 
 /// The direct children of the supervisor at `path`.
@@ -109,60 +144,91 @@ struct Drawing<'a> {
     table: Table,
     children: HashMap<&'a str, Vec<&'a TreeEntry>>,
     all: bool,
+    columns: Columns,
+}
+
+/// Where a process is drawn.
+struct Place<'t> {
+    /// What stands before its id.
+    branch: String,
+    /// What stands before the branches of its children.
+    trunk: &'t str,
+    /// Product of the intensities above it; none above the root.
+    budget: Option<u64>,
 }
 
 impl<'a> Drawing<'a> {
-    /// Draws a process and all below it. `branch` stands before its id, `trunk` before its children's.
-    fn process(&mut self, entry: &'a TreeEntry, branch: String, trunk: &str) {
-        self.table.row([
-            format!("{branch}{}", entry.id),
-            kind(entry),
-            entry.restart.clone(),
-            entry.restarts.to_string(),
-            utc(entry.since_ms),
-            entry.mailbox_len.to_string(),
-            entry.path.clone(),
-        ]);
+    /// Draws a process and all below it.
+    fn process(&mut self, entry: &'a TreeEntry, place: Place<'_>) {
+        let Place {
+            branch,
+            trunk,
+            budget,
+        } = place;
+        let label = format!("{branch}{}", entry.id);
+        self.line(entry, label, budget);
         let children = self.children.remove(entry.path.as_str()).unwrap_or_default();
         let groups = self.groups(&children);
         let last = groups.len().saturating_sub(1);
+        let budget = own_restarts(entry).map(|own| own.saturating_mul(budget.unwrap_or(1)));
         for (index, group) in groups.into_iter().enumerate() {
             let (branch, below) = if index == last {
                 ("└─ ", "   ")
             } else {
                 ("├─ ", "│  ")
             };
+            let branch = format!("{trunk}{branch}");
             match group {
                 Group::One(child) => {
-                    self.process(child, format!("{trunk}{branch}"), &format!("{trunk}{below}"));
+                    let trunk = format!("{trunk}{below}");
+                    self.process(
+                        child,
+                        Place {
+                            branch,
+                            trunk: &trunk,
+                            budget,
+                        },
+                    );
                 }
                 Group::Idle(run) => {
                     let (first, end) = (&run[0].id, &run[run.len() - 1].id);
                     let note = format!("{} idle: {}", run.len(), kind(run[0]));
-                    self.note(format!("{trunk}{branch}{first} … {end}"), note, &run[0].restart);
+                    self.note(format!("{branch}{first} … {end}"), note, &run[0].restart);
                 }
                 Group::More(count) => {
-                    self.note(
-                        format!("{trunk}{branch}… {count} more"),
-                        "--all draws them".into(),
-                        "",
-                    );
+                    self.note(format!("{branch}… {count} more"), "--all draws them".into(), "");
                 }
             }
         }
     }
 
+    fn line(&mut self, entry: &TreeEntry, label: String, budget: Option<u64>) {
+        let mut cells = vec![label, kind(entry), entry.restart.clone()];
+        match self.columns {
+            Columns::Live => {
+                cells.extend([
+                    entry.restarts.to_string(),
+                    utc(entry.since_ms),
+                    entry.mailbox_len.to_string(),
+                ]);
+            }
+            Columns::Plan => {
+                let budget = budget.filter(|_| entry.restart != "temporary");
+                cells.extend([
+                    entry.shutdown.clone(),
+                    budget.map_or_else(|| "-".into(), |budget| budget.to_string()),
+                ]);
+            }
+        }
+        cells.push(entry.path.clone());
+        self.table.row(cells);
+    }
+
+    /// A line for several processes.
     fn note(&mut self, label: String, note: String, restart: &str) {
-        let empty = String::new;
-        self.table.row([
-            label,
-            note,
-            restart.to_owned(),
-            empty(),
-            empty(),
-            empty(),
-            empty(),
-        ]);
+        let mut cells = vec![label, note, restart.to_owned()];
+        cells.resize(if self.columns == Columns::Live { 7 } else { 6 }, String::new());
+        self.table.row(cells);
     }
 
     /// What is drawn of some siblings.
@@ -197,6 +263,11 @@ impl<'a> Drawing<'a> {
     }
 }
 
+/// Restarts that a supervisor tolerates.
+fn own_restarts(entry: &TreeEntry) -> Option<u64> {
+    entry.intensity.as_ref()?.split('/').next()?.parse().ok()
+}
+
 enum Group<'a> {
     One(&'a TreeEntry),
     Idle(Vec<&'a TreeEntry>),
@@ -215,6 +286,7 @@ mod tests {
             strategy: (kind != "worker").then(|| "one_for_one".into()),
             intensity: (kind != "worker").then(|| "5/60s".into()),
             restart: "permanent".into(),
+            shutdown: "5s".into(),
             actor: "ermine::broker::router::Router".into(),
             pid: "<0.1.0>".into(),
             restarts: 0,
@@ -273,5 +345,36 @@ mod tests {
         let lines = drawn(&entries, false);
         assert_eq!(lines.len(), 22);
         assert!(lines[21].starts_with("└─ … 80 more"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_plan_shows_the_product_of_the_intensities_above() {
+        let mut entries = vec![
+            entry("root", "supervisor"),
+            entry("root/core", "supervisor"),
+            entry("root/core/x", "worker"),
+        ];
+        entries.push(TreeEntry {
+            restart: "temporary".into(),
+            ..entry("root/core/y", "worker")
+        });
+        let text = plan(&entries, false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "TREE     KIND               RESTART    SHUTDOWN  BUDGET  PATH"
+        );
+        assert_eq!(
+            lines[1],
+            "root     one_for_one 5/60s  permanent        5s       -  root"
+        );
+        assert_eq!(
+            lines[3],
+            "   ├─ x  worker             permanent        5s      25  root/core/x"
+        );
+        assert_eq!(
+            lines[4],
+            "   └─ y  worker             temporary        5s       -  root/core/y"
+        );
     }
 }

@@ -40,7 +40,6 @@ impl Failure {
     }
 
     /// What the operator reads.
-    #[cfg(test)]
     pub(super) fn sentence(&self) -> &str {
         &self.sentence
     }

@@ -22,8 +22,8 @@ use clap::error::ErrorKind;
 
 use crate::config::{Config, ConfigError, Environment, Flags};
 use args::{Cli, Command, StartArgs};
-use failure::Failure;
 pub(crate) use drawing::live as draw_tree;
+use failure::Failure;
 pub use failure::{EXIT_FAILED, EXIT_GAVE_UP, EXIT_USAGE};
 
 /// Runs the command of this process.

@@ -2,7 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use supervisors::{Intensity, ProcessInfo, ProcessKind, RestartOutcome, RestartRecord, Tree};
+use supervisors::{
+    Intensity, Outline, ProcessInfo, ProcessKind, RestartOutcome, RestartRecord, Shutdown, Tree,
+};
 use tokio::sync::mpsc;
 
 use super::{Connection, ControlOptions, path};
@@ -118,6 +120,7 @@ pub(crate) fn tree_entry(info: ProcessInfo) -> TreeEntry {
             .map(|s| s.to_string()),
         intensity: info.intensity.map(intensity),
         restart: info.restart.to_string(),
+        shutdown: shutdown(info.shutdown),
         actor: info.actor.to_owned(),
         pid: info.pid.to_string(),
         restarts: info.restarts,
@@ -126,8 +129,35 @@ pub(crate) fn tree_entry(info: ProcessInfo) -> TreeEntry {
     }
 }
 
+/// The entry of a process that was not started.
+pub(crate) fn outline_entry(outline: &Outline) -> TreeEntry {
+    TreeEntry {
+        path: outline.path.to_string(),
+        id: outline.id.to_string(),
+        kind: outline.kind.to_string(),
+        strategy: outline.strategy.map(|strategy| strategy.to_string()),
+        intensity: outline.intensity.map(intensity),
+        restart: outline.restart.to_string(),
+        shutdown: shutdown(outline.shutdown),
+        actor: outline.actor.to_owned(),
+        pid: String::new(),
+        restarts: 0,
+        since_ms: 0,
+        mailbox_len: 0,
+    }
+}
+
 fn intensity(intensity: Intensity) -> String {
     format!("{}/{}s", intensity.restarts, intensity.period.as_secs())
+}
+
+fn shutdown(shutdown: Shutdown) -> String {
+    match shutdown {
+        Shutdown::BrutalKill => "kill".into(),
+        Shutdown::Timeout(time) if time.subsec_millis() > 0 => format!("{}ms", time.as_millis()),
+        Shutdown::Timeout(time) => format!("{}s", time.as_secs()),
+        Shutdown::Infinity => "infinity".into(),
+    }
 }
 
 fn restart_entry(record: RestartRecord) -> RestartEntry {

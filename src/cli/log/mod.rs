@@ -82,8 +82,15 @@ fn filter(level: LogLevel) -> Targets {
     } else {
         level.min(LevelFilter::WARN)
     };
+    // The carrier of links warns of every link that ends; the cluster says it better.
+    let carrier = if level >= LevelFilter::DEBUG {
+        foreign
+    } else {
+        LevelFilter::ERROR
+    };
     Targets::new()
         .with_default(foreign)
+        .with_target("ractor", carrier)
         .with_target("ermine", level)
         .with_target("supervisor", level)
 }

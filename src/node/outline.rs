@@ -1,0 +1,36 @@
+//! The tree that a configuration would start, without starting it.
+
+use actix_rt::System;
+use supervisors::Outline;
+
+use super::{Plan, terms, where_to_listen};
+use crate::broker::listener::Door;
+use crate::broker::tables::Arbiters;
+use crate::config::Config;
+use crate::registry::{Cookie, Endpoint};
+use crate::tree;
+
+/// Stands where the secret would: nothing is opened that could prove it.
+const NO_COOKIE: &str = "no secret, only a drawing";
+
+/// Every process of the tree, parents before children. No port, file or thread is opened.
+///
+/// # Errors
+/// One sentence, when a listener's host is not known or the environment is wrong.
+pub fn outline(config: Config) -> Result<Vec<Outline>, String> {
+    let unopened = |listener| Ok::<_, String>(Door::unopened(where_to_listen(listener)?, terms(&config)));
+    let doors = config
+        .listeners
+        .iter()
+        .map(unopened)
+        .collect::<Result<Vec<_>, _>>()?;
+    let cookie = Cookie::from_text(NO_COOKIE).map_err(|error| error.to_string())?;
+    let endpoint = Endpoint::from_environment(Some(&config.name)).map_err(|error| error.to_string())?;
+    System::new().block_on(async move {
+        let here = System::current().arbiter().clone();
+        let workers = vec![here.clone(); config.worker_threads];
+        let arbiters = Arbiters::new(workers, here.clone(), here);
+        let plan = Plan::new(config, cookie, endpoint, doors, arbiters);
+        Ok(tree::root(&plan).outline())
+    })
+}
