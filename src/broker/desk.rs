@@ -2,7 +2,7 @@
 //!
 //! The desk belongs to the office, not to the Topic: a Topic that crashes leaves its rows, its inbox
 //! and even the entry in its hands behind, and its next life goes on at the row where the last one
-//! fell. An entry over which it falls twice is poison: it is put away and counted.
+//! fell. Over what two lives have fallen is poison: it is passed over and counted.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -179,13 +179,10 @@ impl Desk {
         more
     }
 
-    /// Takes the next entry in hand unless one is; false when there is none. An entry that was begun
-    /// too often is put away undone.
+    /// Takes the next entry in hand unless one is; false when there is none.
     fn take_up(&self, office: &Office) -> bool {
         if self.attempts.get() >= ATTEMPTS_MAX {
-            tracing::error!(filter = %self.filter, "an entry was put away: its Topic crashed over it twice");
-            office.counters().dropped_poison.one();
-            self.put_away(office);
+            self.give_up(office);
         }
         if self.current.borrow().is_some() {
             return true;
@@ -198,6 +195,21 @@ impl Desk {
         let found = next.is_some();
         *self.current.borrow_mut() = next;
         found
+    }
+
+    /// Two lives fell over the entry in hand: its row is passed over if there are others behind it, else
+    /// the entry is put away.
+    fn give_up(&self, office: &Office) {
+        tracing::error!(filter = %self.filter, "given up on something over which its Topic crashed twice");
+        office.counters().dropped_poison.one();
+        let next = self.cursor.get() + 1;
+        let is_message = matches!(*self.current.borrow(), Some(Entry::Message { .. }));
+        if is_message && self.share.is_none() && next < self.len() {
+            self.attempts.set(0);
+            self.cursor.set(next);
+        } else {
+            self.put_away(office);
+        }
     }
 
     /// The entry in hand is done (or given up): receipts and credit go back.
@@ -245,7 +257,7 @@ impl Desk {
         let rows = self.rows.borrow();
         let first = self.cursor.get();
         for (position, row) in rows.iter().enumerate().skip(first) {
-            self.cursor.set(position + 1);
+            self.cursor.set(position);
             self.deliver(office, row, message);
         }
         rows.len() - first.min(rows.len()) + 1
@@ -266,6 +278,8 @@ impl Desk {
 
     /// Hands a message to one session; false when it did not take it.
     fn deliver(self: &Rc<Self>, office: &Rc<Office>, row: &Row, message: &Arc<Message>) -> bool {
+        #[cfg(test)]
+        tests::fall_over(row, message);
         match row.port.room() {
             Room::Take => {}
             Room::Closed => return false,
@@ -398,3 +412,6 @@ impl Desk {
         found
     }
 }
+
+#[cfg(test)]
+mod tests;

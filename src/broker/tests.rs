@@ -3,4 +3,5 @@
 mod crashes;
 mod delivery;
 mod rig;
+mod sessions;
 mod subscriptions;

@@ -1,19 +1,23 @@
 //! A broker without doors: sockets are handed to sessions, on the arbiter that the test names.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
+use ahash::AHashMap;
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
-use supervisors::{ChildSpec, DynamicSpec, Intensity, Root, Strategy, SupervisorSpec, TreeOptions};
+use supervisors::{
+    ChildSpec, DynamicSpec, Intensity, Name, Ref, Root, Strategy, SupervisorSpec, TreeOptions,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::broker::mailman::Mailman;
 use crate::broker::router::Router;
-use crate::broker::session::{Arrival, Claim, Session};
+use crate::broker::session::{Arrival, Claim, Reattach, Session};
 use crate::broker::tables::{Arbiters, Names, SESSION_SHARDS, Shelf, Tables};
 use crate::limits;
 use crate::mqtt::codec::{Decoder, encode};
@@ -37,6 +41,8 @@ pub(super) struct Rig {
     pub(super) root: Root,
     listener: TcpListener,
     arbiters: Vec<Arbiter>,
+    /// What the room of clients would know.
+    sessions: RefCell<AHashMap<ByteString, Name<Session>>>,
 }
 
 /// Runs a test on a node with two workers.
@@ -81,6 +87,7 @@ impl Rig {
             root,
             listener,
             arbiters,
+            sessions: RefCell::default(),
         }
     }
 
@@ -115,26 +122,40 @@ impl Rig {
             socket: socket_there,
             read_ahead: BytesMut::new(),
         };
-        let spec = Session::spec(&self.tables, arbiter, &id, &Claim::new(arrival));
-        self.tables
-            .names
-            .shard(&id)
-            .start_child(spec)
-            .await
-            .expect("the session starts");
+        let claim = Claim::new(arrival);
+        match self.session(&id) {
+            Some(session) => session.cast(Reattach(claim)).expect("the session lives"),
+            None => {
+                let name = Name::new(&id);
+                let spec = Session::spec(&self.tables, arbiter, &id, &claim).name(&name);
+                let started = self.tables.names.shard(&id).start_child(spec).await;
+                started.expect("the session starts");
+                self.sessions.borrow_mut().insert(id, name);
+            }
+        }
         let decoder = Decoder::client(version, limits::PACKET_SIZE_MAX);
+        let input = BytesMut::new();
         let mut client = Client {
             socket,
             decoder,
             version,
-            input: BytesMut::new(),
+            input,
             packet_ids: 0,
+            present: false,
         };
         match client.next().await {
-            Packet::ConnAck(ack) => assert_eq!(ack.reason, ReasonCode::Success),
+            Packet::ConnAck(ack) => {
+                assert_eq!(ack.reason, ReasonCode::Success);
+                client.present = ack.session_present;
+            }
             other => panic!("CONNACK, not {other:?}"),
         }
         client
+    }
+
+    /// The session of a client id, if it lives.
+    pub(super) fn session(&self, id: &str) -> Option<Ref<Session>> {
+        self.sessions.borrow().get(id)?.whereis()
     }
 
     /// Waits until something has become true.
@@ -247,6 +268,8 @@ pub(super) struct Client {
     version: ProtocolVersion,
     input: BytesMut,
     packet_ids: u16,
+    /// What its CONNACK said.
+    pub(super) present: bool,
 }
 
 impl Client {
