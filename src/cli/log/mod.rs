@@ -134,8 +134,11 @@ impl Sink {
 }
 
 /// The writer's loop; ends when every sender is gone. Errors of standard error have nowhere to go.
+///
+/// Standard error is locked for each write and never while waiting: `eprintln!` of another thread, which
+/// says why a node does not start, would wait for ever.
 fn write(receiver: &Receiver<Entry>, dropped: &AtomicU64, format: LogFormat) {
-    let mut err = std::io::stderr().lock();
+    let mut err = std::io::stderr();
     while let Ok(entry) = receiver.recv() {
         match entry {
             Entry::Text(text) => drop(err.write_all(text.as_bytes())),
