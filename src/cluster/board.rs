@@ -11,7 +11,7 @@ use supervisors::Caster;
 use tokio::sync::Notify;
 
 use super::lane::Lane;
-use super::peer::Order;
+use super::peer::{Adopt, Order};
 use crate::limits::{HANDSHAKE_DEADLINE, LINK_RESUME_WITHIN};
 use crate::node_name::{NodeId, NodeName};
 use crate::routing::RouteVersion;
@@ -26,6 +26,8 @@ pub enum LinkState {
     Up,
     /// Nothing came for a while.
     Suspect,
+    /// Its connection broke; a new one may be adopted for a moment.
+    Broken,
     /// Closed; what is in its mailbox is put aside.
     Closing,
 }
@@ -38,8 +40,14 @@ impl LinkState {
             Self::Opening => "opening",
             Self::Up => "up",
             Self::Suspect => "suspect",
+            Self::Broken => "broken",
             Self::Closing => "closing",
         }
+    }
+
+    /// Whether there is a connection.
+    fn is_carried(self) -> bool {
+        matches!(self, Self::Opening | Self::Up | Self::Suspect)
     }
 }
 
@@ -50,6 +58,8 @@ pub struct Row {
     pub node: NodeId,
     /// How to tell its Peer something.
     pub orders: Caster<Order>,
+    /// How to give it a new connection of the same life.
+    pub adopt: Caster<Adopt>,
     /// How it stands.
     pub state: LinkState,
     /// Since when, for people.
@@ -70,6 +80,28 @@ pub struct Row {
     pub routes_settled: bool,
     /// Whether our canary came back, and whether theirs came.
     pub canaries: (bool, bool),
+}
+
+impl Row {
+    /// The row of a link that is being opened.
+    #[must_use]
+    pub fn new(node: NodeId, orders: Caster<Order>, adopt: Caster<Adopt>) -> Self {
+        Self {
+            node,
+            orders,
+            adopt,
+            state: LinkState::Opening,
+            since: SystemTime::now(),
+            round_trip: None,
+            forwarded: 0,
+            came: 0,
+            routes_sent: RouteVersion(0),
+            routes_held: RouteVersion(0),
+            routes_came: false,
+            routes_settled: false,
+            canaries: (false, false),
+        }
+    }
 }
 
 /// What is kept of a node between two links.
@@ -106,6 +138,13 @@ impl Board {
         self.lock().rows.values().cloned().collect()
     }
 
+    /// The link to this life of a node, if it can go on over a new connection.
+    #[must_use]
+    pub fn adopting(&self, node: &NodeId) -> Option<Row> {
+        self.row(&node.name)
+            .filter(|row| row.node == *node && row.state != LinkState::Closing)
+    }
+
     /// The link to a node.
     #[must_use]
     pub fn row(&self, name: &NodeName) -> Option<Row> {
@@ -134,7 +173,7 @@ impl Board {
         let inner = self.lock();
         let row = inner.rows.get(&node.name);
         let welcomed = inner.welcomed.get(&node.name);
-        row.is_some_and(|row| row.node == *node && row.state != LinkState::Closing)
+        row.is_some_and(|row| row.node == *node && row.state.is_carried())
             || welcomed.is_some_and(|at| now.duration_since(*at) < HANDSHAKE_DEADLINE)
     }
 

@@ -13,7 +13,7 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Handler, Message, ResponseActFuture, ResponseFuture, SpawnHandle,
     WrapFuture,
 };
-use supervisors::{ChildSpec, Context, InitError, Shutdown, StartError, TerminateChild};
+use supervisors::{ChildSpec, Context, InitError, Shutdown, StartError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
@@ -22,7 +22,7 @@ use super::board::LinkState;
 use super::dial::{DialError, Errand, JoinStep, Progress, Step, dial};
 use super::members_file;
 use super::membership::{Effect, Event, Membership, Now, State};
-use super::peer::{Order, Peer, Ticket};
+use super::peer::{Order, make_way};
 use super::status::ClusterStatus;
 use super::wire::v1::{Answer, Hello, MemberRecord, Refusal};
 use crate::broker::links::RoutesHeld;
@@ -49,6 +49,8 @@ pub struct News {
 pub enum Fact {
     /// It is open; these are the members that the other side knows.
     Linked(Vec<MemberRecord>),
+    /// Its connection broke; it may go on over a new one.
+    Broken,
     /// It is closed, and why.
     Unlinked(String),
     /// Nothing came for a while.
@@ -199,7 +201,7 @@ impl Connector {
         let dialled = async move {
             let ticket = dial(cluster.clone(), &errand).await;
             let opened = match ticket {
-                Ok(ticket) => replace(&cluster, ticket).await.map_err(Undialled::Start),
+                Ok(ticket) => ticket.settle(&cluster).await.map_err(Undialled::Start),
                 Err(error) => Err(Undialled::Dial(error)),
             };
             (errand.name, opened)
@@ -309,24 +311,6 @@ fn now() -> Now {
     }
 }
 
-/// Ends the link to a node, if there is one, and starts the new one.
-async fn replace(cluster: &Cluster, ticket: Ticket) -> Result<(), StartError> {
-    make_way(cluster, &ticket.node.name).await;
-    cluster
-        .peers
-        .start_child(Peer::spec(cluster, ticket))
-        .await
-        .map(drop)
-}
-
-async fn make_way(cluster: &Cluster, name: &NodeName) {
-    if let Some(row) = cluster.board.row(name) {
-        let _ = row.orders.cast(Order::Replace);
-    }
-    // Without such a child there is nothing to wait for.
-    let _ = cluster.peers.call(TerminateChild::new(name.as_str())).await;
-}
-
 impl Actor for Connector {
     type Context = Context<Self>;
 
@@ -357,7 +341,7 @@ impl Handler<Offer> for Connector {
         let cluster = self.cluster.clone();
         let admitted = async move {
             if admitted.is_ok() {
-                make_way(&cluster, &hello.node.name).await;
+                make_way(&cluster, &hello.node).await;
             }
             admitted.map(|()| hello.node)
         };
@@ -380,6 +364,7 @@ impl Handler<News> for Connector {
         match fact {
             Fact::Linked(members) => self.linked(node, members, ctx),
             Fact::Unlinked(reason) => return self.unlinked(node, reason, ctx),
+            Fact::Broken => self.feed(Event::Unlinked(node), ctx),
             Fact::Suspect => self.feed(Event::Suspect(name.clone()), ctx),
             Fact::Trusted => self.feed(Event::Trusted(name.clone()), ctx),
             Fact::Members(records) => self.feed(

@@ -65,7 +65,15 @@ pub struct Cut {
 /// Dist → Peer.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub enum FromDist {
+pub struct FromDist {
+    /// Of which link.
+    pub link: u64,
+    /// What.
+    pub what: Carried,
+}
+
+/// See [`FromDist`].
+pub enum Carried {
     /// Frames may be sent.
     Ready(Sender),
     /// A frame came.
@@ -139,17 +147,17 @@ impl ractor::Message for Wire {
 }
 
 /// A link that is carried.
-struct Carried {
+struct Entry {
     to: Caster<FromDist>,
     session: Option<ActorRef<NodeSessionMessage>>,
 }
 
 /// The links, shared with what ractor calls.
 #[derive(Clone, Default)]
-struct Links(Arc<Mutex<HashMap<u64, Carried>>>);
+struct Links(Arc<Mutex<HashMap<u64, Entry>>>);
 
 impl Links {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Carried>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
         // One insertion or removal at a time: nothing can be torn.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -176,7 +184,10 @@ impl NodeEventSubscription for Links {
         if let Some((link, to)) = self.told(&session) {
             self.lock().remove(&link);
             // A Peer that has ended needs no news.
-            let _ = to.cast(FromDist::Closed);
+            let _ = to.cast(FromDist {
+                link,
+                what: Carried::Closed,
+            });
         }
     }
 
@@ -190,10 +201,12 @@ impl NodeEventSubscription for Links {
         let mut remote = members.map(|cell| (cell.get_id(), cell));
         let found = remote.find(|(id, _)| !id.is_local() && id.node() == session.node_id);
         match found {
-            Some((_, cell)) => drop(to.cast(FromDist::Ready(Sender {
-                link,
-                to: cell.into(),
-            }))),
+            Some((_, cell)) => {
+                let to_them = cell.into();
+                let what = Carried::Ready(Sender { link, to: to_them });
+                // A Peer that has ended needs no news.
+                let _ = to.cast(FromDist { link, what });
+            }
             // The other side has no remote actor: its dist is restarting. The Peer hears `Closed`.
             None => session.actor.kill(),
         }
@@ -218,7 +231,10 @@ impl ractor::Actor for LinkEnd {
         let links = self.links.lock();
         if let Some(carried) = links.get(&wire.link) {
             // A Peer that has ended needs no frames.
-            let _ = carried.to.cast(FromDist::Frame(wire.frame));
+            let _ = carried.to.cast(FromDist {
+                link: wire.link,
+                what: Carried::Frame(wire.frame),
+            });
         }
         Ok(())
     }
@@ -341,7 +357,7 @@ impl Handler<Carry> for Dist {
         } = carry;
         self.links.lock().insert(
             link,
-            Carried {
+            Entry {
                 to: to.clone(),
                 session: None,
             },
@@ -353,7 +369,10 @@ impl Handler<Carry> for Dist {
         };
         if self.server.cast(opened).is_err() {
             self.links.lock().remove(&link);
-            let _ = to.cast(FromDist::Closed);
+            let _ = to.cast(FromDist {
+                link,
+                what: Carried::Closed,
+            });
         }
     }
 }
@@ -375,8 +394,9 @@ impl Handler<Cut> for Dist {
 impl Drop for Dist {
     fn drop(&mut self) {
         let links = std::mem::take(&mut *self.links.lock());
-        for carried in links.into_values() {
-            let _ = carried.to.cast(FromDist::Closed);
+        for (link, carried) in links {
+            let what = Carried::Closed;
+            let _ = carried.to.cast(FromDist { link, what });
         }
         self.server.kill();
         self.end.kill();

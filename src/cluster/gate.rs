@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::Cluster;
 use super::connector::Offer;
 use super::dial::prepare;
-use super::peer::{Peer, Ticket};
+use super::peer::Ticket;
 use super::wire::v1::{self, Answer, Hello, Refusal};
 use super::wire::{self, VERSIONS, WireError};
 use crate::limits::{GATE_HANDSHAKES_MAX, HANDSHAKE_DEADLINE};
@@ -174,7 +174,7 @@ async fn greet(cluster: &Cluster, control: &TakeControl, mut stream: TcpStream) 
     let node = proved.identity.node.ok_or(Turned::NotANode)?;
     let ticket = timeout(HANDSHAKE_DEADLINE, open(cluster, node, stream)).await;
     let ticket = ticket.map_err(|_| Turned::Silent)??;
-    cluster.peers.start_child(Peer::spec(cluster, ticket)).await?;
+    ticket.settle(cluster).await?;
     Ok(())
 }
 

@@ -76,10 +76,19 @@ impl Lane {
         }
     }
 
-    /// The bytes waiting, shared with the broker; another counter after each [`Lane::resume`].
+    /// The bytes waiting, shared with the broker.
     #[must_use]
     pub fn queued(&self) -> &Arc<AtomicUsize> {
         &self.queued
+    }
+
+    /// A lane that was put aside: what the broker gave to the mailbox of its old link was counted on a
+    /// counter that nobody needs any more.
+    #[must_use]
+    pub fn recounted(mut self) -> Self {
+        let queued = self.queue.iter().map(|message| link_weight(message)).sum();
+        self.queued = Arc::new(AtomicUsize::new(queued));
+        self
     }
 
     /// Goes on over a new connection on which the other side has taken all up to `received`.
@@ -92,9 +101,6 @@ impl Lane {
         again.append(&mut self.again);
         self.again = again;
         self.unacked_bytes = 0;
-        // What the broker gave to the mailbox of the old link was counted on the old counter.
-        let queued = self.queue.iter().map(|message| link_weight(message)).sum();
-        self.queued = Arc::new(AtomicUsize::new(queued));
         Ok(())
     }
 

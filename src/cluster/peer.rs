@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, Message, Running, WrapFuture};
 use supervisors::{Caster, ChildSpec, Context, InitError, Restart};
@@ -16,21 +16,21 @@ use supervisors::{Caster, ChildSpec, Context, InitError, Restart};
 use super::Cluster;
 use super::board::{LinkState, Row};
 use super::connector::{Fact, News};
-use super::dist::{Carry, Cut, FromDist, Sender};
+use super::dist::{Carried, Cut, FromDist};
 use super::lane::Lane;
-use super::slice::{Out, SliceOut};
+use super::slice::Out;
 use super::wire::v1::{self, Frame, MemberRecord};
-use crate::broker::links::{Forward, Link, LinkDown, LinkUp, OwnSlice, RouteDelta, RouteVersion, Slice};
-use crate::limits::{
-    DRAIN_LINKS_WITHIN, HANDSHAKE_DEADLINE, LINK_LINGER, PEER_DOWN_AFTER, PEER_SUSPECT_AFTER, PEER_TICK,
-};
+use crate::broker::links::{Forward, LinkDown, RouteDelta, RouteVersion, Slice};
+use crate::limits::{DRAIN_LINKS_WITHIN, LINK_LINGER, PEER_TICK};
 use crate::mqtt::message::Message as MqttMessage;
 use crate::node_name::NodeId;
 
+mod connection;
 mod inbound;
 mod ticket;
 
-pub use ticket::{Reason, Ticket};
+use connection::Connection;
+pub use ticket::{Reason, Ticket, make_way};
 
 /// Connector → Peer.
 #[derive(Clone, Message)]
@@ -40,48 +40,43 @@ pub enum Order {
     Members(Vec<MemberRecord>),
     /// Say why we go, and close.
     Leave(&'static str),
-    /// Close: a newer connection of that node was welcomed.
+    /// Close: a later life of that node was welcomed.
     Replace,
+    /// Let the connection go: a newer one of the same life was welcomed, and comes with [`Adopt`].
+    Park,
 }
+
+/// Whoever opened a new connection → Peer: go on over this one. The broker never notices.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Adopt(pub Ticket);
 
 /// The actor.
 pub struct Peer {
     cluster: Cluster,
     node: NodeId,
-    link: u64,
     /// Ourselves, as the board and others know us.
     orders: Caster<Order>,
     /// Given to the connector once the link is up.
     members: Vec<MemberRecord>,
-    /// `None` until the other end is ready.
-    sender: Option<Sender>,
-    /// Frames that came before that.
-    early: Vec<Vec<u8>>,
     /// Whether `nodeup` was told.
     up: bool,
     /// Why the link is closing; the rest is lingering.
     ending: Option<Reason>,
     /// We said that we go, and why.
     leaving: Option<&'static str>,
+    /// The present connection, or the one that broke.
+    connection: Connection,
+    /// Since when there is none.
+    broken: Option<Instant>,
     lane: Lane,
     flush_armed: bool,
-    slice: SliceOut,
     /// Batches that wait until this arbiter has room for them, and whether one is being taken.
     batches: VecDeque<(u64, Vec<Arc<MqttMessage>>)>,
     taking: bool,
-    /// Route frames of theirs that were taken, the version they led to, and how often a tick told of a
-    /// later one since.
-    frames_taken: u64,
+    /// The version of their slice that we hold, and how often a tick told of a later one since.
     routes_held: RouteVersion,
     routes_behind: u32,
-    opened: Instant,
-    heard: Instant,
-    suspect: bool,
-    /// When silence was looked for last, and when we ticked last.
-    looked: Instant,
-    ticked: Instant,
-    tick: u64,
-    canary: u64,
 }
 
 #[derive(Message)]
@@ -104,109 +99,33 @@ impl Peer {
     }
 
     fn init(cluster: Cluster, ticket: Ticket, ctx: &mut Context<Self>) -> Result<Self, InitError> {
-        let Ticket {
-            node,
-            link,
-            stream,
-            dialled,
-            received,
-            members,
-        } = ticket;
+        let node = ticket.node.clone();
         let orders = ctx.myself().caster::<Order>();
         let lane = match cluster.board.lane_of(&node) {
-            Some(mut lane) => lane.resume(received).map(|()| lane)?,
-            None => Lane::new(received),
+            Some(mut lane) => lane.resume(ticket.received).map(|()| lane.recounted())?,
+            None => Lane::new(ticket.received),
         };
-        cluster.board.insert(Row {
-            node: node.clone(),
-            orders: orders.clone(),
-            state: LinkState::Opening,
-            since: SystemTime::now(),
-            round_trip: None,
-            forwarded: 0,
-            came: 0,
-            routes_sent: RouteVersion(0),
-            routes_held: RouteVersion(0),
-            routes_came: false,
-            routes_settled: false,
-            canaries: (false, false),
-        });
-        let to = ctx.myself().caster::<FromDist>();
-        cluster.dist.cast(Carry {
-            link,
-            stream,
-            dialled,
-            to,
-        })?;
-        let now = Instant::now();
-        Ok(Self {
+        let row = Row::new(node.clone(), orders.clone(), ctx.myself().caster());
+        cluster.board.insert(row);
+        let mut peer = Self {
+            connection: Connection::new(ticket.link),
             cluster,
             node,
-            link,
             orders,
-            members,
-            sender: None,
-            early: Vec::new(),
+            members: Vec::new(),
             up: false,
             ending: None,
             leaving: None,
+            broken: None,
             lane,
             flush_armed: false,
-            slice: SliceOut::default(),
             batches: VecDeque::new(),
             taking: false,
-            frames_taken: 0,
             routes_held: RouteVersion(0),
             routes_behind: 0,
-            opened: now,
-            heard: now,
-            suspect: false,
-            looked: now,
-            ticked: now,
-            tick: 0,
-            canary: random(),
-        })
-    }
-
-    /// The other end is ready: the router learns of the link and answers with our slice.
-    fn ready(&mut self, sender: Sender, ctx: &mut Context<Self>) {
-        self.sender = Some(sender);
-        let myself = ctx.myself();
-        let link = Link {
-            node: self.node.clone(),
-            routes: myself.caster(),
-            forward: myself.caster(),
-            queued_bytes: self.lane.queued().clone(),
         };
-        // Sent before any frame is looked at: the router hears of the link before its routes.
-        let slice = self.cluster.router.call(LinkUp(link));
-        ctx.spawn(slice.into_actor(self).map(|slice, me, ctx| match slice {
-            Ok(Ok(slice)) => me.linked(&slice, ctx),
-            Ok(Err(refused)) => me.end(Reason::Protocol(refused.to_string()), ctx),
-            Err(error) => me.end(Reason::Local(format!("the router: {error}")), ctx),
-        }));
-        for frame in std::mem::take(&mut self.early) {
-            self.frame(frame, ctx);
-        }
-    }
-
-    fn linked(&mut self, slice: &OwnSlice, ctx: &mut Context<Self>) {
-        if self.ending.is_some() {
-            return;
-        }
-        self.up = true;
-        self.row(|row| (row.state, row.since) = (LinkState::Up, SystemTime::now()));
-        tracing::info!(
-            "nodeup {} (incarnation {})",
-            self.node.name,
-            self.node.incarnation
-        );
-        let members = std::mem::take(&mut self.members);
-        self.tell(Fact::Linked(members));
-        self.slice.begin(slice);
-        self.send(&Frame::Canary { nonce: self.canary }, ctx);
-        self.send_routes(ctx);
-        self.send_batches(ctx);
+        peer.carry(ticket, ctx)?;
+        Ok(peer)
     }
 
     /// Ends the link: what the broker is about to hand over is still taken, and put aside.
@@ -221,11 +140,13 @@ impl Peer {
     }
 
     fn close(&mut self, reason: Reason) {
-        self.sender = None;
+        self.connection.sender = None;
         let node = self.node.clone();
         // Whoever of them does not run has no need to know; the connector asks the board when it starts.
         let _ = self.cluster.router.cast(LinkDown { node });
-        let _ = self.cluster.dist.cast(Cut { link: self.link });
+        let _ = self.cluster.dist.cast(Cut {
+            link: self.connection.link,
+        });
         self.row(|row| row.state = LinkState::Closing);
         let (name, incarnation) = (&self.node.name, self.node.incarnation);
         match (&reason, self.up) {
@@ -256,15 +177,15 @@ impl Peer {
     }
 
     fn send_bytes(&mut self, frame: Vec<u8>, ctx: &mut Context<Self>) {
-        if let Some(sender) = &self.sender
+        if let Some(sender) = &self.connection.sender
             && sender.send(frame).is_err()
         {
-            self.end(Reason::ConnectionClosed, ctx);
+            self.lost(ctx);
         }
     }
 
     fn send_routes(&mut self, ctx: &mut Context<Self>) {
-        while let Some(out) = self.slice.step() {
+        while let Some(out) = self.connection.slice.step() {
             self.carry_out(out, ctx);
         }
     }
@@ -276,7 +197,7 @@ impl Peer {
                 let slice = self.cluster.router.call(Slice).into_actor(self);
                 ctx.spawn(slice.map(|slice, me, ctx| match slice {
                     Ok(slice) => {
-                        me.slice.begin(&slice);
+                        me.connection.slice.begin(&slice);
                         me.send_routes(ctx);
                     }
                     Err(error) => me.end(Reason::Local(format!("the router: {error}")), ctx),
@@ -291,7 +212,7 @@ impl Peer {
         }
         let now = Instant::now();
         let before = self.lane.sent();
-        while self.sender.is_some()
+        while self.connection.sender.is_some()
             && let Some(frame) = self.lane.next_batch(now)
         {
             self.send_bytes(frame, ctx);
@@ -300,48 +221,6 @@ impl Peer {
         if sent > 0 {
             self.row(|row| row.forwarded += sent);
         }
-    }
-
-    /// Are they there? And once a second: we are here.
-    fn look(&mut self, ctx: &mut Context<Self>) {
-        let now = Instant::now();
-        let overslept = now.duration_since(self.looked) > PEER_TICK * 2;
-        self.looked = now;
-        if self.ending.is_some() {
-            return;
-        }
-        if !self.up && now.duration_since(self.opened) > HANDSHAKE_DEADLINE {
-            return self.end(Reason::NotReady, ctx);
-        }
-        if overslept {
-            // This arbiter was busy or the host asleep: what came meanwhile waits to be read.
-            self.heard = self.heard.max(now.checked_sub(PEER_TICK).unwrap_or(now));
-        }
-        let silence = now.duration_since(self.heard);
-        if silence >= PEER_DOWN_AFTER {
-            return self.end(Reason::NetTickTimeout, ctx);
-        }
-        if silence >= PEER_SUSPECT_AFTER && self.up && !self.suspect {
-            self.suspect = true;
-            self.row(|row| row.state = LinkState::Suspect);
-            tracing::warn!(
-                "nothing came from {} for {:.1} s",
-                self.node.name,
-                silence.as_secs_f32()
-            );
-            self.tell(Fact::Suspect);
-        }
-        if now.duration_since(self.ticked) < PEER_TICK {
-            return;
-        }
-        (self.tick, self.ticked) = (self.tick + 1, now);
-        self.send(
-            &Frame::Tick {
-                number: self.tick,
-                routes: self.slice.version(),
-            },
-            ctx,
-        );
     }
 }
 
@@ -388,14 +267,24 @@ impl Handler<FromDist> for Peer {
     type Result = ();
 
     fn handle(&mut self, from: FromDist, ctx: &mut Self::Context) {
-        match from {
-            FromDist::Ready(sender) if self.sender.is_none() && self.ending.is_none() => {
-                self.ready(sender, ctx)
-            }
-            FromDist::Ready(_) => {}
-            FromDist::Frame(frame) => self.frame(frame, ctx),
-            FromDist::Closed => self.end(Reason::ConnectionClosed, ctx),
+        let FromDist { link, what } = from;
+        // What is left of a connection that was given up is not looked at.
+        if link != self.connection.link || self.broken.is_some() || self.ending.is_some() {
+            return;
         }
+        match what {
+            Carried::Ready(sender) => self.ready(sender, ctx),
+            Carried::Frame(frame) => self.frame(frame, ctx),
+            Carried::Closed => self.lost(ctx),
+        }
+    }
+}
+
+impl Handler<Adopt> for Peer {
+    type Result = ();
+
+    fn handle(&mut self, Adopt(ticket): Adopt, ctx: &mut Self::Context) {
+        self.adopt(ticket, ctx);
     }
 }
 
@@ -403,8 +292,8 @@ impl Handler<RouteDelta> for Peer {
     type Result = ();
 
     fn handle(&mut self, delta: RouteDelta, ctx: &mut Self::Context) {
-        self.slice.changed(delta);
-        if self.up {
+        self.connection.slice.changed(delta);
+        if self.connection.sender.is_some() && self.up {
             self.send_routes(ctx);
         }
     }
@@ -438,7 +327,7 @@ impl Handler<Order> for Peer {
     fn handle(&mut self, order: Order, ctx: &mut Self::Context) {
         match order {
             Order::Members(members) => self.send(&Frame::Members { members }, ctx),
-            Order::Leave(reason) if self.sender.is_some() => {
+            Order::Leave(reason) if self.connection.sender.is_some() => {
                 self.leaving = Some(reason);
                 self.send(&Frame::Leaving { reason }, ctx);
                 // The other side closes once it has read that; it is not waited for longer.
@@ -448,6 +337,7 @@ impl Handler<Order> for Peer {
             }
             Order::Leave(reason) => self.end(Reason::Ordered(reason), ctx),
             Order::Replace => self.end(Reason::Replaced, ctx),
+            Order::Park => self.lost(ctx),
         }
     }
 }

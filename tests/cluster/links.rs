@@ -2,6 +2,7 @@
 //! talks nonsense.
 
 use std::net::TcpStream as StdStream;
+use std::time::{Duration, Instant};
 
 use ermine::cluster::wire::v1::{self, Answer, Hello};
 use ermine::cluster::wire::{self, VERSIONS, VersionRange};
@@ -18,9 +19,17 @@ use crate::{await_route, cluster, running};
 const N1: &str = "n1@127.0.0.1";
 const N2: &str = "n2@127.0.0.1";
 
+/// What a subscriber may miss.
+#[derive(PartialEq)]
+enum Missing {
+    Nothing,
+    /// What was published while the publisher's node had no route to it.
+    WithoutRoute,
+}
+
 /// Publishes on `from` at QoS 1 while `meanwhile` runs: every publication is acknowledged, a subscriber on
-/// `to` gets them in order and none twice, and with the route back it misses none.
-fn the_stream_goes_on(host: &Host, from: &Node, to: &Node, meanwhile: impl Fn()) {
+/// `to` gets them in order and none twice, and misses no others than said.
+fn the_stream_goes_on(host: &Host, from: &Node, to: &Node, missing: Missing, meanwhile: impl Fn()) {
     let mut subscriber = Options::new("s").connect(to.mqtt);
     subscriber.subscribe("stream", QoS::AtLeastOnce);
     await_route(host, &from.name, "stream", &[&to.name]);
@@ -42,11 +51,11 @@ fn the_stream_goes_on(host: &Host, from: &Node, to: &Node, meanwhile: impl Fn())
     await_route(host, &from.name, "stream", &[&to.name]);
     stop.send(()).expect("the publisher listens");
     let sent = publishing.join().expect("each publication was acknowledged");
-    // While the route was away a publication had no subscribers; from then on none is missing.
     let mut last = 49;
     while last + 1 < sent {
         let number: u32 = subscriber.text().parse().expect("a number");
-        assert!(number > last, "{number} after {last}");
+        let whole = missing == Missing::WithoutRoute || number == last + 1;
+        assert!(number > last && whole, "{number} after {last}");
         last = number;
     }
     subscriber.assert_quiet();
@@ -77,8 +86,13 @@ fn every_process_between_nodes_may_crash_under_traffic() {
     let nodes = cluster(&host, 2);
     let mut local = Options::new("local").connect(nodes[0].mqtt);
     local.subscribe("local", QoS::AtLeastOnce);
-    for path in ["gate", "connector", "dist", "peers/n2@127.0.0.1"] {
-        the_stream_goes_on(&host, &nodes[0], &nodes[1], || {
+    for (path, missing) in [
+        ("gate", Missing::Nothing),
+        ("connector", Missing::Nothing),
+        ("dist", Missing::WithoutRoute),
+        ("peers/n2@127.0.0.1", Missing::WithoutRoute),
+    ] {
+        the_stream_goes_on(&host, &nodes[0], &nodes[1], missing, || {
             crash(&host, &nodes[0], &format!("root/cluster/{path}"));
             both_run(&host);
         });
@@ -87,15 +101,33 @@ fn every_process_between_nodes_may_crash_under_traffic() {
 }
 
 #[test]
-fn the_receiving_end_may_crash_under_traffic() {
+fn the_receiving_end_may_crash_under_traffic_and_its_subscribers_miss_nothing() {
     let host = Host::new();
     let nodes = cluster(&host, 2);
     for path in ["dist", "peers/n1@127.0.0.1"] {
-        the_stream_goes_on(&host, &nodes[0], &nodes[1], || {
+        the_stream_goes_on(&host, &nodes[0], &nodes[1], Missing::Nothing, || {
             crash(&host, &nodes[1], &format!("root/cluster/{path}"));
             both_run(&host);
         });
     }
+}
+
+#[test]
+fn a_killed_node_is_down_within_a_second() {
+    let host = Host::new();
+    let mut nodes = cluster(&host, 2);
+    let mut subscriber = Options::new("s").connect(nodes[1].mqtt);
+    subscriber.subscribe("killed/#", QoS::AtMostOnce);
+    await_route(&host, N1, "killed/#", &[N2]);
+    let n2 = nodes.pop().expect("two");
+    let killed = Instant::now();
+    n2.kill();
+    nodes[0].await_log("nodedown", |line| {
+        line.contains("nodedown n2") && line.contains("connection_closed")
+    });
+    let after = killed.elapsed();
+    assert!(after < Duration::from_secs(1), "{after:?}");
+    await_route(&host, N1, "killed/#", &[]);
 }
 
 #[test]
@@ -267,5 +299,5 @@ fn a_node_that_holds_the_cookie_and_sends_garbage_loses_its_link_and_nothing_els
         line.contains("the link to odd@127.0.0.1 did not come up")
     });
     both_run(&host);
-    the_stream_goes_on(&host, &nodes[0], &nodes[1], || {});
+    the_stream_goes_on(&host, &nodes[0], &nodes[1], Missing::Nothing, || {});
 }

@@ -26,16 +26,16 @@ impl Peer {
         if self.ending.is_some() {
             return;
         }
-        if self.sender.is_none() {
-            self.early.push(bytes);
-            if self.early.len() > LINK_EARLY_FRAMES_MAX {
+        if self.connection.sender.is_none() {
+            self.connection.early.push(bytes);
+            if self.connection.early.len() > LINK_EARLY_FRAMES_MAX {
                 self.end(Reason::Protocol("frames before the link was ready".into()), ctx);
             }
             return;
         }
-        self.heard = Instant::now();
-        if self.suspect {
-            self.suspect = false;
+        self.connection.heard = Instant::now();
+        if self.connection.suspect {
+            self.connection.suspect = false;
             self.row(|row| row.state = LinkState::Up);
             self.tell(Fact::Trusted);
         }
@@ -52,7 +52,7 @@ impl Peer {
             Frame::Snapshot(chunk) => self.snapshot(chunk, ctx),
             Frame::Delta(delta) => self.delta(delta, ctx),
             Frame::Resync => {
-                if let Some(out) = self.slice.restart() {
+                if let Some(out) = self.connection.slice.restart() {
                     self.carry_out(out, ctx);
                 }
             }
@@ -68,7 +68,7 @@ impl Peer {
                 self.row(|row| row.canaries.1 = true);
                 self.tell(Fact::Canary);
             }
-            Frame::CanaryBack { nonce } if nonce == self.canary => {
+            Frame::CanaryBack { nonce } if nonce == self.connection.canary => {
                 self.row(|row| row.canaries.0 = true);
                 self.tell(Fact::Canary);
             }
@@ -76,8 +76,8 @@ impl Peer {
                 return Err(WireError::Malformed(format!("canary {nonce:x} was never sent")));
             }
             Frame::Tick { number, routes } => self.on_their_tick(number, routes, ctx),
-            Frame::TickBack { number } if number == self.tick => {
-                let round_trip = self.ticked.elapsed();
+            Frame::TickBack { number } if number == self.connection.tick => {
+                let round_trip = self.connection.ticked.elapsed();
                 self.row(|row| row.round_trip = Some(round_trip));
             }
             // The answer to an earlier tick: late, but a sign of life.
@@ -137,7 +137,7 @@ impl Peer {
         if self.ending.is_some() {
             return;
         }
-        self.frames_taken += 1;
+        self.connection.frames_taken += 1;
         match applied {
             Ok(Applied::Applied | Applied::Stale) if whole => {
                 self.routes_held = self.routes_held.max(version);
@@ -151,7 +151,7 @@ impl Peer {
             Ok(Applied::Refused(refused)) => return self.end(Reason::Protocol(refused.to_string()), ctx),
             Err(error) => return self.end(Reason::Local(format!("the router: {error}")), ctx),
         }
-        let (frames, version) = (self.frames_taken, self.routes_held);
+        let (frames, version) = (self.connection.frames_taken, self.routes_held);
         self.send(&Frame::RoutesHeld { frames, version }, ctx);
     }
 
@@ -161,13 +161,13 @@ impl Peer {
         version: RouteVersion,
         ctx: &mut Context<Self>,
     ) -> Result<(), WireError> {
-        if !self.slice.taken(frames) {
+        if !self.connection.slice.taken(frames) {
             return Err(WireError::Malformed(format!(
                 "{frames} route frames were never sent"
             )));
         }
         self.send_routes(ctx);
-        let settled = self.slice.is_settled();
+        let settled = self.connection.slice.is_settled();
         self.row(|row| (row.routes_sent, row.routes_settled) = (version, settled));
         self.tell(Fact::Routes);
         Ok(())

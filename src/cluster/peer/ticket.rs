@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use supervisors::{Gone, StartError, TerminateChild};
 use tokio::net::TcpStream;
 
+use super::{Adopt, Order, Peer};
+use crate::cluster::Cluster;
 use crate::cluster::wire::v1::MemberRecord;
 use crate::node_name::NodeId;
 
@@ -64,4 +67,37 @@ pub struct Ticket {
     pub received: u64,
     /// The members that the other side knows.
     pub members: Vec<MemberRecord>,
+}
+
+impl Ticket {
+    /// Gives the connection to the link that it belongs to, or begins one.
+    ///
+    /// # Errors
+    /// When no Peer can be started.
+    pub async fn settle(mut self, cluster: &Cluster) -> Result<(), StartError> {
+        if let Some(row) = cluster.board.adopting(&self.node) {
+            match row.adopt.cast(Adopt(self)) {
+                Ok(()) => return Ok(()),
+                Err(Gone(Adopt(back))) => self = back,
+            }
+        }
+        make_way(cluster, &self.node).await;
+        let started = cluster.peers.start_child(Peer::spec(cluster, self));
+        started.await.map(drop)
+    }
+}
+
+/// Ends the link of another life of a node; that of the same life only lets its connection go.
+pub async fn make_way(cluster: &Cluster, node: &NodeId) {
+    if let Some(row) = cluster.board.adopting(node) {
+        if row.orders.cast(Order::Park).is_ok() {
+            return;
+        }
+    } else if let Some(row) = cluster.board.row(&node.name) {
+        // One that has just ended is out of the way.
+        let _ = row.orders.cast(Order::Replace);
+    }
+    // Without such a child there is nothing to wait for.
+    let ended = cluster.peers.call(TerminateChild::new(node.name.as_str()));
+    let _ = ended.await;
 }

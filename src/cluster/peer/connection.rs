@@ -1,0 +1,218 @@
+//! The connection of a link: it may break and be replaced while the link goes on.
+//!
+//! When it breaks, the broker keeps its routes for [`LINK_GRACE`] and what is published meanwhile waits in
+//! the lane. A new connection of the same life of the node is adopted; without one the link ends.
+
+use std::time::{Instant, SystemTime};
+
+use actix::{ActorFutureExt, AsyncContext, WrapFuture};
+use supervisors::{Context, Gone};
+
+use super::{LinkState, Peer, Reason, Ticket, random};
+use crate::broker::links::{Link, LinkUp, OwnSlice};
+use crate::cluster::connector::Fact;
+use crate::cluster::dist::{Carry, Cut, FromDist, Sender};
+use crate::cluster::slice::SliceOut;
+use crate::cluster::wire::v1::Frame;
+use crate::limits::{HANDSHAKE_DEADLINE, LINK_GRACE, PEER_DOWN_AFTER, PEER_SUSPECT_AFTER, PEER_TICK};
+
+/// What begins anew with each connection.
+pub(super) struct Connection {
+    pub(super) link: u64,
+    /// `None` until the other end is ready, and after the end.
+    pub(super) sender: Option<Sender>,
+    /// Frames that came before that.
+    pub(super) early: Vec<Vec<u8>>,
+    pub(super) slice: SliceOut,
+    /// Route frames of theirs that were taken.
+    pub(super) frames_taken: u64,
+    pub(super) heard: Instant,
+    pub(super) suspect: bool,
+    /// When we ticked last, and the number.
+    pub(super) ticked: Instant,
+    pub(super) tick: u64,
+    pub(super) canary: u64,
+    opened: Instant,
+    /// When silence was looked for last.
+    looked: Instant,
+}
+
+impl Connection {
+    pub(super) fn new(link: u64) -> Self {
+        let now = Instant::now();
+        Self {
+            link,
+            sender: None,
+            early: Vec::new(),
+            slice: SliceOut::default(),
+            frames_taken: 0,
+            heard: now,
+            suspect: false,
+            ticked: now,
+            tick: 0,
+            canary: random(),
+            opened: now,
+            looked: now,
+        }
+    }
+}
+
+impl Peer {
+    /// Gives the stream to the carrier.
+    pub(super) fn carry(&mut self, ticket: Ticket, ctx: &Context<Self>) -> Result<(), Gone<Carry>> {
+        self.members = ticket.members;
+        self.cluster.dist.cast(Carry {
+            link: ticket.link,
+            stream: ticket.stream,
+            dialled: ticket.dialled,
+            to: ctx.myself().caster::<FromDist>(),
+        })
+    }
+
+    /// The other end is ready: the router learns of the link and answers with our slice; if it knows the
+    /// link already, the slice is asked for.
+    pub(super) fn ready(&mut self, sender: Sender, ctx: &mut Context<Self>) {
+        self.connection.sender = Some(sender);
+        if self.up {
+            self.back(ctx);
+        } else {
+            let myself = ctx.myself();
+            let link = Link {
+                node: self.node.clone(),
+                routes: myself.caster(),
+                forward: myself.caster(),
+                queued_bytes: self.lane.queued().clone(),
+            };
+            // Sent before any frame is looked at: the router hears of the link before its routes.
+            let slice = self.cluster.router.call(LinkUp(link));
+            ctx.spawn(slice.into_actor(self).map(|slice, me, ctx| match slice {
+                Ok(Ok(slice)) => me.linked(&slice, ctx),
+                Ok(Err(refused)) => me.end(Reason::Protocol(refused.to_string()), ctx),
+                Err(error) => me.end(Reason::Local(format!("the router: {error}")), ctx),
+            }));
+        }
+        for frame in std::mem::take(&mut self.connection.early) {
+            self.frame(frame, ctx);
+        }
+    }
+
+    fn linked(&mut self, slice: &OwnSlice, ctx: &mut Context<Self>) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.up = true;
+        self.connection.slice.begin(slice);
+        let (name, incarnation) = (&self.node.name, self.node.incarnation);
+        tracing::info!("nodeup {name} (incarnation {incarnation})");
+        self.greet(ctx);
+        self.send_routes(ctx);
+    }
+
+    /// A new connection is ready: what was not acknowledged goes first.
+    fn back(&mut self, ctx: &mut Context<Self>) {
+        tracing::info!("the link to {} is back over a new connection", self.node.name);
+        if let Some(out) = self.connection.slice.restart() {
+            self.carry_out(out, ctx);
+        }
+        self.greet(ctx);
+    }
+
+    fn greet(&mut self, ctx: &mut Context<Self>) {
+        self.row(|row| (row.state, row.since) = (LinkState::Up, SystemTime::now()));
+        let members = std::mem::take(&mut self.members);
+        self.tell(Fact::Linked(members));
+        let nonce = self.connection.canary;
+        self.send(&Frame::Canary { nonce }, ctx);
+        self.send_batches(ctx);
+    }
+
+    /// The connection is gone, or is to be let go for a newer one.
+    pub(super) fn lost(&mut self, ctx: &mut Context<Self>) {
+        if self.ending.is_some() || self.broken.is_some() {
+            return;
+        }
+        if !self.up || self.leaving.is_some() {
+            return self.end(Reason::ConnectionClosed, ctx);
+        }
+        let since = Instant::now();
+        self.broken = Some(since);
+        self.let_go();
+        self.row(|row| row.state = LinkState::Broken);
+        tracing::debug!("the connection to {} broke", self.node.name);
+        self.tell(Fact::Broken);
+        ctx.run_later(LINK_GRACE, move |me, ctx| {
+            if me.broken == Some(since) {
+                me.end(Reason::ConnectionClosed, ctx);
+            }
+        });
+    }
+
+    fn let_go(&mut self) {
+        self.connection.sender = None;
+        let link = self.connection.link;
+        // A carrier that is restarting carries nothing.
+        let _ = self.cluster.dist.cast(Cut { link });
+    }
+
+    /// Goes on over a new connection of the same life of the node.
+    pub(super) fn adopt(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
+        if self.ending.is_some() || self.leaving.is_some() {
+            // Its stream is closed with it; the other side dials again.
+            return;
+        }
+        self.let_go();
+        if let Err(error) = self.lane.resume(ticket.received) {
+            return self.end(Reason::Protocol(error.to_string()), ctx);
+        }
+        (self.connection, self.broken) = (Connection::new(ticket.link), None);
+        self.row(|row| {
+            row.state = LinkState::Opening;
+            (row.routes_came, row.routes_settled, row.canaries) = (false, false, (false, false));
+        });
+        if self.carry(ticket, ctx).is_err() {
+            self.lost(ctx);
+        }
+    }
+
+    /// Are they there? And once a second: we are here.
+    pub(super) fn look(&mut self, ctx: &mut Context<Self>) {
+        if self.ending.is_some() || self.broken.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        let connection = &mut self.connection;
+        let overslept = now.duration_since(connection.looked) > PEER_TICK * 2;
+        connection.looked = now;
+        if connection.sender.is_none() {
+            if now.duration_since(connection.opened) > HANDSHAKE_DEADLINE {
+                self.end(Reason::NotReady, ctx);
+            }
+            return;
+        }
+        if overslept {
+            // This arbiter was busy or the host asleep: what came meanwhile waits to be read.
+            connection.heard = connection.heard.max(now.checked_sub(PEER_TICK).unwrap_or(now));
+        }
+        let silence = now.duration_since(connection.heard);
+        if silence >= PEER_DOWN_AFTER {
+            return self.end(Reason::NetTickTimeout, ctx);
+        }
+        if silence >= PEER_SUSPECT_AFTER && self.up && !connection.suspect {
+            connection.suspect = true;
+            self.row(|row| row.state = LinkState::Suspect);
+            let seconds = silence.as_secs_f32();
+            tracing::warn!("nothing came from {} for {seconds:.1} s", self.node.name);
+            self.tell(Fact::Suspect);
+        }
+        if now.duration_since(self.connection.ticked) >= PEER_TICK {
+            self.tick(now, ctx);
+        }
+    }
+
+    fn tick(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        let connection = &mut self.connection;
+        (connection.tick, connection.ticked) = (connection.tick + 1, now);
+        let (number, routes) = (connection.tick, connection.slice.version());
+        self.send(&Frame::Tick { number, routes }, ctx);
+    }
+}
