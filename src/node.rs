@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use crate::broker::connection::Terms;
 use crate::broker::listener::Door;
 use crate::broker::tables::Arbiters;
-use crate::cli::{EXIT_FAILED, EXIT_GAVE_UP, EXIT_USAGE};
+use crate::cli::{EXIT_FAILED, EXIT_GAVE_UP};
 use crate::cluster::connector::Drain;
 use crate::config::{Config, ListenerConfig};
 use crate::limits::DRAIN_STEP_WITHIN;
@@ -29,33 +29,49 @@ use crate::tree;
 pub use outline::outline;
 pub use plan::Plan;
 
+/// Why a node did not start, in one sentence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The operator's to set right; no port is open.
+    Operator(String),
+    /// The tree could not be started.
+    Start(String),
+}
+
 /// Runs a node until it is told to stop, or gives up.
-#[must_use]
-pub fn run(config: Config) -> ExitCode {
-    let system = System::new();
-    system.block_on(async move {
-        let plan = match prepare(config).await {
-            Ok(plan) => plan,
-            Err(sentence) => {
-                eprintln!("ermine: {sentence}");
-                return ExitCode::from(EXIT_USAGE);
-            }
-        };
+///
+/// # Errors
+/// See [`Refusal`]: the node has not been announced to anyone.
+pub fn run(config: Config) -> Result<ExitCode, Refusal> {
+    System::new().block_on(async move {
+        let plan = prepare(config).await.map_err(Refusal::Operator)?;
         live(plan).await
     })
 }
 
 /// Everything that can be the operator's mistake. Nothing is announced yet.
 async fn prepare(config: Config) -> Result<Plan, String> {
-    let cookie = config.cookie.load_or_create().map_err(|error| error.to_string())?;
+    let cookie = config
+        .cookie
+        .load_or_create()
+        .map_err(|error| error.to_string())?;
     let mut endpoint = Endpoint::from_environment(Some(&config.name)).map_err(|error| error.to_string())?;
     endpoint.bind.set_port(config.registry_port);
     endpoint.contact.set_port(config.registry_port);
     refuse_twin(&config, &cookie).await?;
-    let doors = config.listeners.iter().map(|listener| open_door(&config, listener));
+    let doors = config
+        .listeners
+        .iter()
+        .map(|listener| open_door(&config, listener));
     let doors = doors.collect::<Result<Vec<_>, _>>()?;
-    let workers: Vec<_> = (0..config.worker_threads).map(|_| Arbiter::new().handle()).collect();
-    let arbiters = Arbiters::new(workers, Arbiter::new().handle(), System::current().arbiter().clone());
+    let workers: Vec<_> = (0..config.worker_threads)
+        .map(|_| Arbiter::new().handle())
+        .collect();
+    let arbiters = Arbiters::new(
+        workers,
+        Arbiter::new().handle(),
+        System::current().arbiter().clone(),
+    );
     Ok(Plan::new(config, cookie, endpoint, doors, arbiters))
 }
 
@@ -89,26 +105,26 @@ fn open_door(config: &Config, listener: &ListenerConfig) -> Result<Door, String>
     let listen = &listener.listen;
     Door::bind(where_to_listen(listener)?, terms(config)).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            format!("cannot listen on {listen}: the port is in use; stop who has it, or give another --listen")
+            format!(
+                "cannot listen on {listen}: the port is in use; stop who has it, or give another --listen"
+            )
         }
         _ => format!("cannot listen on {listen}: {error}; give another --listen"),
     })
 }
 
-async fn live(plan: Plan) -> ExitCode {
+async fn live(plan: Plan) -> Result<ExitCode, Refusal> {
     let began = std::time::Instant::now();
     let config = &plan.config;
     tracing::info!(node = %config.name, version = env!("CARGO_PKG_VERSION"), "node starting");
     tracing::info!(cookie = %config.cookie, fingerprint = %plan.cookie.fingerprint(), "cookie read");
     let sink = crate::cli::log::report_sink(config.log.format);
-    let options = TreeOptions { sink, ..TreeOptions::default() };
-    let root = match supervisors::start(tree::root(&plan), options).await {
-        Ok(root) => root,
-        Err(error) => {
-            eprintln!("ermine: the node could not start: {error}");
-            return ExitCode::from(EXIT_FAILED);
-        }
+    let options = TreeOptions {
+        sink,
+        ..TreeOptions::default()
     };
+    let root = supervisors::start(tree::root(&plan), options).await;
+    let root = root.map_err(|error| Refusal::Start(format!("the node could not start: {error}")))?;
     // Set once: the tree is started once.
     let _ = plan.tree.set(root.tree());
     tracing::info!("supervision tree\n{}", crate::cli::draw_tree(&root.tree()));
@@ -118,17 +134,18 @@ async fn live(plan: Plan) -> ExitCode {
         node = %plan.tables().node, listeners = %listeners.join(","), port, registry = %plan.endpoint.contact,
         started_in_ms = began.elapsed().as_millis() as u64, "node started"
     );
-    wait_for_the_end(&plan, &root).await
+    Ok(wait_for_the_end(&plan, &root).await)
 }
 
 async fn wait_for_the_end(plan: &Plan, root: &Root) -> ExitCode {
-    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        _ => {
-            tracing::error!("signals cannot be received; stopping");
-            return drain(plan, root).await;
-        }
-    };
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            _ => {
+                tracing::error!("signals cannot be received; stopping");
+                return drain(plan, root).await;
+            }
+        };
     let why = tokio::select! {
         reason = root.wait() => {
             tracing::error!(%reason, "the root of the supervision tree gave up; the node ends");

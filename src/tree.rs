@@ -26,7 +26,13 @@ use crate::registry::Registry;
 pub fn root(plan: &Plan) -> ChildSpec {
     let below = plan.clone();
     let children = move |plan: &Plan| {
-        vec![core(plan), sessions(plan), doors(plan), cluster(plan), admin(plan)]
+        vec![
+            core(plan),
+            sessions(plan),
+            doors(plan),
+            cluster(plan),
+            admin(plan),
+        ]
     };
     ChildSpec::supervisor("root", plan.control(), move || {
         SupervisorSpec::new(Strategy::RestForOne, Intensity::new(2, 60), children(&below))
@@ -39,9 +45,13 @@ fn core(plan: &Plan) -> ChildSpec {
     let below = plan.clone();
     ChildSpec::supervisor("core", plan.control(), move || {
         let tables = below.renew_tables();
-        let topics = DynamicSpec { intensity: Intensity::new(100, 10), max_children: TOPICS_MAX };
-        let mut children: Vec<_> =
-            (0..tables.arbiters.all.len()).map(|arbiter| Mailman::spec(&tables, arbiter)).collect();
+        let topics = DynamicSpec {
+            intensity: Intensity::new(100, 10),
+            max_children: TOPICS_MAX,
+        };
+        let mut children: Vec<_> = (0..tables.arbiters.all.len())
+            .map(|arbiter| Mailman::spec(&tables, arbiter))
+            .collect();
         children.extend([
             Router::spec(&tables),
             ChildSpec::dynamic("topics", below.control(), topics, &tables.names.topics),
@@ -58,7 +68,10 @@ fn core(plan: &Plan) -> ChildSpec {
 fn sessions(plan: &Plan) -> ChildSpec {
     let below = plan.clone();
     ChildSpec::supervisor("sessions", plan.control(), move || {
-        let spec = DynamicSpec { intensity: Intensity::new(1, 5), max_children: SESSIONS_PER_SHARD_MAX };
+        let spec = DynamicSpec {
+            intensity: Intensity::new(1, 5),
+            max_children: SESSIONS_PER_SHARD_MAX,
+        };
         let shards = below.names().sessions.iter().enumerate();
         let children =
             shards.map(|(shard, name)| ChildSpec::dynamic(shard.to_string(), below.control(), spec, name));
@@ -70,11 +83,23 @@ fn sessions(plan: &Plan) -> ChildSpec {
 fn doors(plan: &Plan) -> ChildSpec {
     let below = plan.clone();
     ChildSpec::supervisor("doors", plan.control(), move || {
-        let spec = DynamicSpec { intensity: Intensity::new(1, 5), max_children: CONNECTIONS_MAX };
-        let mut children =
-            vec![ChildSpec::dynamic("connections", below.control(), spec, &below.connections)];
+        let spec = DynamicSpec {
+            intensity: Intensity::new(1, 5),
+            max_children: CONNECTIONS_MAX,
+        };
+        let mut children = vec![ChildSpec::dynamic(
+            "connections",
+            below.control(),
+            spec,
+            &below.connections,
+        )];
         let tables = below.tables();
-        children.extend(below.doors.iter().map(|door| Listener::spec(&tables, door, &below.connections)));
+        children.extend(
+            below
+                .doors
+                .iter()
+                .map(|door| Listener::spec(&tables, door, &below.connections)),
+        );
         SupervisorSpec::new(Strategy::RestForOne, Intensity::new(5, 30), children)
     })
 }
@@ -84,7 +109,10 @@ fn cluster(plan: &Plan) -> ChildSpec {
     let below = plan.clone();
     ChildSpec::supervisor("cluster", plan.control(), move || {
         let (wing, registry) = (below.renew_wing(), below.registry_config());
-        let spec = DynamicSpec { intensity: Intensity::new(1, 5), max_children: PEERS_MAX };
+        let spec = DynamicSpec {
+            intensity: Intensity::new(1, 5),
+            max_children: PEERS_MAX,
+        };
         let children = vec![
             Dist::spec(&wing),
             ChildSpec::dynamic("peers", &wing.arbiter, spec, &wing.peers),
@@ -101,7 +129,11 @@ fn cluster(plan: &Plan) -> ChildSpec {
 fn admin(plan: &Plan) -> ChildSpec {
     let below = plan.clone();
     ChildSpec::supervisor("admin", plan.control(), move || {
-        let children = vec![Control::child(below.control(), &below.operators, below.control_options())];
+        let children = vec![Control::child(
+            below.control(),
+            &below.operators,
+            below.control_options(),
+        )];
         SupervisorSpec::new(Strategy::OneForOne, Intensity::new(5, 60), children)
     })
 }

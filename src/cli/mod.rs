@@ -21,6 +21,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::config::{Config, ConfigError, Environment, Flags};
+use crate::node::Refusal;
 use args::{Cli, Command, StartArgs};
 pub(crate) use drawing::live as draw_tree;
 use failure::Failure;
@@ -55,9 +56,12 @@ fn start(args: StartArgs) -> Result<ExitCode, Failure> {
     let config = Config::load(&Flags::from(args), &Environment::of_process())?;
     config.prepare_data_dir()?;
     let log = log::init(config.log).map_err(|error| Failure::command(format!("cannot log: {error}")))?;
-    let code = crate::node::run(config);
+    let ended = crate::node::run(config);
     drop(log);
-    Ok(code)
+    ended.map_err(|refusal| match refusal {
+        Refusal::Operator(sentence) => Failure::usage(sentence),
+        Refusal::Start(sentence) => Failure::command(sentence),
+    })
 }
 
 /// Checks a configuration file as `start` would.

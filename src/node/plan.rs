@@ -107,7 +107,10 @@ impl Plan {
     /// Fresh tables for a new life of `core`, under a new incarnation.
     #[must_use]
     pub fn renew_tables(&self) -> Arc<Tables> {
-        let node = NodeId { name: self.config.name.clone(), incarnation: self.next_incarnation() };
+        let node = NodeId {
+            name: self.config.name.clone(),
+            incarnation: self.next_incarnation(),
+        };
         let mut shelf = lock(&self.shelf);
         if let Some(shelf) = shelf.as_ref() {
             return shelf.renew(node);
@@ -119,7 +122,9 @@ impl Plan {
 
     /// Greater than any before, of this process and of earlier ones (as long as the clock goes forward).
     fn next_incarnation(&self) -> Incarnation {
-        let micros = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_micros() as u64);
+        let micros = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |age| age.as_micros() as u64);
         let mut last = lock(&self.incarnation);
         *last = Incarnation(micros.max(last.0 + 1));
         *last
@@ -144,7 +149,14 @@ impl Plan {
         let arbiter = &self.arbiters.all[self.arbiters.cluster()];
         let me = (self.tables().node.clone(), self.cookie.clone());
         let file = self.members_file();
-        let wing = Cluster::new(me, self.config.registry_port, port, file, arbiter, &self.names.router);
+        let wing = Cluster::new(
+            me,
+            self.config.registry_port,
+            port,
+            file,
+            arbiter,
+            &self.names.router,
+        );
         *lock(&self.wing) = Some(wing.clone());
         wing
     }
@@ -181,7 +193,10 @@ impl Plan {
     pub fn take_control(&self) -> TakeControl {
         let operators = self.operators.clone();
         Arc::new(move |connection| {
-            let served = connection.stream.into_std().map(|stream| operators.cast(Serve { stream }));
+            let served = connection
+                .stream
+                .into_std()
+                .map(|stream| operators.cast(Serve { stream }));
             if !matches!(served, Ok(Ok(()))) {
                 tracing::warn!("a command was not answered: nobody serves operators just now");
             }

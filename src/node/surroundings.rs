@@ -19,7 +19,9 @@ use crate::node_name::NodeName;
 pub(super) struct Rooms(pub(super) Plan);
 
 fn millis(since: SystemTime) -> u64 {
-    since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64)
+    since
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |age| age.as_millis() as u64)
 }
 
 fn restarting(what: &str) -> String {
@@ -29,18 +31,35 @@ fn restarting(what: &str) -> String {
 impl Rooms {
     async fn cluster_status(&self) -> Result<status::ClusterStatus, String> {
         let wing = self.0.wing().ok_or_else(|| restarting("cluster"))?;
-        wing.connector.call(Status).await.map_err(|_| restarting("connector"))
+        wing.connector
+            .call(Status)
+            .await
+            .map_err(|_| restarting("connector"))
     }
 
     async fn list(&self) -> Result<Vec<Known>, String> {
-        self.0.names().clients.call(ListClients).await.map_err(|_| restarting("keeper of clients"))
+        self.0
+            .names()
+            .clients
+            .call(ListClients)
+            .await
+            .map_err(|_| restarting("keeper of clients"))
     }
 
     async fn route_table(&self) -> Result<Vec<RouteEntry>, String> {
-        let listing = self.0.names().router.call(Routes).await.map_err(|_| restarting("router"))?;
+        let listing = self
+            .0
+            .names()
+            .router
+            .call(Routes)
+            .await
+            .map_err(|_| restarting("router"))?;
         Ok(listing
             .into_iter()
-            .map(|(filter, nodes)| RouteEntry { filter: filter.to_string(), nodes })
+            .map(|(filter, nodes)| RouteEntry {
+                filter: filter.to_string(),
+                nodes,
+            })
             .collect())
     }
 
@@ -61,7 +80,11 @@ impl Rooms {
             routes: self.route_table().await?.len() as u64,
             processes: 0,
             restarts: 0,
-            peers: cluster.members.iter().filter(|member| member.is_running()).count() as u64,
+            peers: cluster
+                .members
+                .iter()
+                .filter(|member| member.is_running())
+                .count() as u64,
             allow_crash: plan.config.allow_crash,
             counters: counters.map(|(name, count)| (name.to_owned(), count)).collect(),
         })
@@ -75,7 +98,13 @@ impl Rooms {
 
     async fn members(&self) -> Result<ClusterStatus, String> {
         let seen = self.cluster_status().await?;
-        let slice = self.0.names().router.call(Slice).await.map_err(|_| restarting("router"))?;
+        let slice = self
+            .0
+            .names()
+            .router
+            .call(Slice)
+            .await
+            .map_err(|_| restarting("router"))?;
         let own = protocol::Member {
             node: seen.node.name.clone(),
             incarnation: Some(seen.node.incarnation),
@@ -91,7 +120,10 @@ impl Rooms {
         };
         let mut members: Vec<_> = seen.members.into_iter().map(member).chain([own]).collect();
         members.sort_by(|a, b| a.node.cmp(&b.node));
-        Ok(ClusterStatus { node: seen.node.name, members })
+        Ok(ClusterStatus {
+            node: seen.node.name,
+            members,
+        })
     }
 }
 
@@ -144,7 +176,13 @@ impl Surroundings for Rooms {
         Box::pin(async move {
             let wing = self.0.wing().ok_or_else(|| restarting("cluster"))?;
             let (progress, mut told) = mpsc::unbounded_channel();
-            let asked = wing.connector.call(Join { name: other, progress }).await;
+            let asked = wing
+                .connector
+                .call(Join {
+                    name: other,
+                    progress,
+                })
+                .await;
             asked.map_err(|_| restarting("connector"))?;
             while let Some(step) = told.recv().await {
                 let step = JoinStep {
@@ -166,7 +204,10 @@ impl Surroundings for Rooms {
     fn leave(&self) -> LocalBoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let wing = self.0.wing().ok_or_else(|| restarting("cluster"))?;
-            wing.connector.call(Leave).await.map_err(|_| restarting("connector"))
+            wing.connector
+                .call(Leave)
+                .await
+                .map_err(|_| restarting("connector"))
         })
     }
 

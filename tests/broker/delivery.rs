@@ -33,7 +33,7 @@ fn each_qos_arrives_at_the_lower_of_what_was_published_and_subscribed() {
 }
 
 #[test]
-fn many_messages_of_every_qos_keep_their_order_and_none_is_lost() {
+fn many_messages_keep_their_order_within_each_qos_and_none_is_lost() {
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut subscribers: Vec<_> = (0..4)
@@ -47,8 +47,20 @@ fn many_messages_of_every_qos_keep_their_order_and_none_is_lost() {
         publisher.publish("stream/of/numbers", &number.to_string(), LEVELS[number % 3]);
     }
     for subscriber in &mut subscribers {
-        for number in 0..300 {
-            assert_eq!(subscriber.text(), number.to_string());
+        let mut received: [Vec<usize>; 3] = Default::default();
+        for _ in 0..300 {
+            let message = subscriber.message();
+            let number = String::from_utf8_lossy(&message.payload)
+                .parse()
+                .expect("a number");
+            received[message.qos as usize].push(number);
+        }
+        // QoS 0 may overtake what waits for the client's window: order is per QoS [MQTT-4.6.0-6].
+        for (qos, numbers) in received.into_iter().enumerate() {
+            assert_eq!(
+                numbers,
+                (0..300).filter(|number| number % 3 == qos).collect::<Vec<_>>()
+            );
         }
         subscriber.assert_quiet();
     }

@@ -45,15 +45,20 @@ fn an_unknown_node_a_malformed_name_and_oneself_cannot_be_joined() {
 #[test]
 fn commands_without_a_running_node_say_so() {
     let host = Host::new();
-    for command in [&["names"][..], &["cluster", "status"], &["tree"], &["routes"]] {
-        let output = host.run(command);
-        assert!(!output.status.success(), "{command:?}");
-        let err = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            err.contains("ermine start") || err.contains("no node"),
-            "{command:?}: {err}"
-        );
-    }
+    let commands = [&["names"][..], &["cluster", "status"], &["tree"], &["routes"]];
+    let assert_told = |remedy: &str| {
+        for command in commands {
+            let (err, status) = host.fails(command);
+            assert_eq!(status, 1, "{command:?}");
+            assert!(
+                err.contains(remedy) && err.trim().lines().count() == 1,
+                "{command:?}: {err}"
+            );
+        }
+    };
+    assert_told("start a node first");
+    assert!(host.start(N1).stop().success());
+    assert_told("ermine start");
 }
 
 #[test]
