@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::admin::protocol::{ClientEntry, ClusterStatus, Member, NodeStatus, RestartEntry, RouteEntry};
-use crate::cli::table::{Table, counted, printable};
+use crate::cli::table::{Table, counted, harmless};
 use crate::cli::time::{age, utc};
 use crate::registry::wire::{NameList, Registration};
 
@@ -190,7 +190,7 @@ pub(super) fn step(name: &str, ok: bool, detail: &str) -> String {
     format!(
         "{} {name:<11} {}\n",
         if ok { "ok  " } else { "FAIL" },
-        printable(detail)
+        harmless(detail)
     )
 }
 

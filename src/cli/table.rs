@@ -1,7 +1,7 @@
 //! Tables for people: aligned columns, two spaces between them, no lines around them.
 
 /// Longest cell in characters before it is cut with `…`; a client id may have 65,535 bytes.
-const CELL_LEN_MAX: usize = 100;
+const CELL_LEN_MAX: usize = 200;
 
 /// A table under construction.
 pub(super) struct Table {
@@ -60,21 +60,25 @@ impl Table {
     }
 }
 
-/// A cell without what could move the cursor of a terminal: client ids and topics come from strangers.
-pub(super) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(4 * CELL_LEN_MAX));
-    for (index, c) in text.chars().enumerate() {
-        if index == CELL_LEN_MAX {
-            out.push('…');
-            break;
-        }
+/// A text without what could move the cursor of a terminal: client ids and topics come from strangers.
+pub(super) fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
         if c.is_control() {
-            out.extend(c.escape_unicode())
+            out.extend(c.escape_unicode());
         } else {
-            out.push(c)
+            out.push(c);
         }
     }
     out
+}
+
+/// A cell: harmless and cut.
+fn printable(text: &str) -> String {
+    match text.char_indices().nth(CELL_LEN_MAX) {
+        Some((end, _)) => harmless(&text[..end]) + "…",
+        None => harmless(text),
+    }
 }
 
 /// `word` for one, `words` for any other number.

@@ -12,6 +12,7 @@ use crate::broker::clients::{Known, ListClients};
 use crate::broker::links::{Routes, Slice};
 use crate::cluster::board::LinkState;
 use crate::cluster::connector::{Join, Leave, Status};
+use crate::cluster::dial::Step;
 use crate::cluster::status;
 use crate::node_name::NodeName;
 
@@ -184,7 +185,9 @@ impl Surroundings for Rooms {
                 })
                 .await;
             asked.map_err(|_| restarting("connector"))?;
+            let mut joined = false;
             while let Some(step) = told.recv().await {
+                joined = step.step == Step::Canary && step.outcome.is_ok();
                 let step = JoinStep {
                     step: step.step.to_string(),
                     ok: step.outcome.is_ok(),
@@ -197,7 +200,8 @@ impl Surroundings for Rooms {
                     return Err(sentence);
                 }
             }
-            Ok(())
+            // A connector that crashes takes the join with it.
+            if joined { Ok(()) } else { Err("the join was broken off: look at the log, then join again".into()) }
         })
     }
 

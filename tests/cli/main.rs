@@ -157,3 +157,40 @@ fn a_publication_without_a_broker_says_where_it_looked() {
     );
     assert_eq!(said.trim_end().lines().count(), 1);
 }
+
+#[test]
+fn a_node_that_cannot_start_says_why_and_ends() {
+    let home = Home::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let (code, said) = home.fails(&["start", "--listen", &address]);
+    assert_eq!(code, 64);
+    assert!(
+        said.lines()
+            .any(|line| line.starts_with("ermine: cannot listen on ")),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_tree_of_a_configuration_is_drawn_without_a_node() {
+    let home = Home::new();
+    let output = home.run(&["tree", "--from-config"]);
+    let drawing = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success());
+    for path in [
+        "root/core/router",
+        "root/doors/tcp:127.0.0.1:1883",
+        "root/cluster/gate",
+        "root/admin/control",
+    ] {
+        assert!(
+            drawing.lines().any(|line| line.ends_with(path)),
+            "{path} in\n{drawing}"
+        );
+    }
+    let json = home.run(&["tree", "--from-config", "--json"]);
+    let entries: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(entries[0]["strategy"], "rest_for_one");
+    assert!(!home.0.path().join(".ermine").exists(), "nothing was made");
+}
