@@ -173,3 +173,6 @@ pub const PEERS_MAX: usize = 64;
 
 /// How long a stopping node waits for its sessions, and then for its links, to end in order.
 pub const DRAIN_STEP_WITHIN: Duration = Duration::from_secs(8);
+
+/// How long a node that starts waits for its name to be registered before it says that it has started.
+pub const REGISTRY_SETTLES_WITHIN: Duration = Duration::from_secs(1);

@@ -23,7 +23,8 @@ use crate::broker::tables::Arbiters;
 use crate::cli::{EXIT_FAILED, EXIT_GAVE_UP};
 use crate::cluster::connector::Drain;
 use crate::config::{Config, ListenerConfig};
-use crate::limits::DRAIN_STEP_WITHIN;
+use crate::limits::{DRAIN_STEP_WITHIN, REGISTRY_SETTLES_WITHIN};
+use crate::registry::actor::Settled;
 use crate::registry::{Cookie, Endpoint, Identity, RegistryClient};
 use crate::tree;
 pub use outline::outline;
@@ -125,6 +126,8 @@ async fn live(plan: Plan) -> Result<ExitCode, Refusal> {
     };
     let root = supervisors::start(tree::root(&plan), options).await;
     let root = root.map_err(|error| Refusal::Start(format!("the node could not start: {error}")))?;
+    // A registry that does not answer must not keep the node back: the log says what is wrong with it.
+    let _ = timeout(REGISTRY_SETTLES_WITHIN, plan.registry.call(Settled)).await;
     // Set once: the tree is started once.
     let _ = plan.tree.set(root.tree());
     tracing::info!("supervision tree\n{}", crate::cli::draw_tree(&root.tree()));

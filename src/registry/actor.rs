@@ -54,6 +54,12 @@ pub struct Announce(pub Announcement);
 #[rtype(result = "Standing")]
 pub struct Status;
 
+/// Answered when the first attempt to hold this node's name is over, whatever came of it. From the boot: a
+/// node that says that it has started can be joined by name.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Settled;
+
 /// How this node's name is held just now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Standing {
@@ -177,6 +183,17 @@ impl Handler<Status> for Registry {
                 address: address.clone(),
             },
         })
+    }
+}
+
+impl Handler<Settled> for Registry {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Settled, _: &mut Context<Self>) -> Self::Result {
+        let mut role = self.role.clone();
+        let seeking = |role: &Role| matches!(role, Role::Seeking { problem: None });
+        // The sender ends with this actor, and so does this answer.
+        Box::pin(async move { drop(role.wait_for(|role| !seeking(role)).await) })
     }
 }
 

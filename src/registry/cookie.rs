@@ -46,7 +46,7 @@ pub struct Fingerprint([u8; 4]);
 pub enum CookieError {
     /// The file does not exist.
     #[error(
-        "there is no cookie file {0}: start a node first, or copy the file from another host of the cluster"
+        "there is no cookie file {0}: `ermine start` makes one, or copy it from another host of the cluster"
     )]
     Missing(PathBuf),
     /// It could not be read.

@@ -109,7 +109,7 @@ fn a_command_without_a_cookie_or_a_node_says_what_to_do() {
     let (code, said) = home.fails(&["names"]);
     assert_eq!(code, 1);
     assert!(
-        said.starts_with("ermine: there is no cookie file ") && said.contains("start a node first"),
+        said.starts_with("ermine: there is no cookie file ") && said.contains("`ermine start` makes one"),
         "{said}"
     );
     let cookie = home.write(".ermine.cookie", "0123456789abcdef0123456789abcdef\n");

@@ -115,7 +115,7 @@ fn a_link_is_followed_and_its_target_held_to_the_rules() {
 fn a_missing_or_unreadable_cookie_has_its_own_sentence() {
     let (dir, path) = file(0o400, GOOD);
     let missing = Cookie::load(&dir.path().join("none")).unwrap_err().to_string();
-    assert!(missing.starts_with("there is no cookie file ") && missing.contains("start a node first"));
+    assert!(missing.starts_with("there is no cookie file ") && missing.contains("`ermine start` makes one"));
     let unreadable = Cookie::load(&path.join("below")).unwrap_err().to_string();
     assert!(
         unreadable.contains("cannot be read (Not a directory"),
