@@ -56,7 +56,7 @@ fn commands_without_a_running_node_say_so() {
             );
         }
     };
-    assert_told("start a node first");
+    assert_told("`ermine start` makes one");
     assert!(host.start(N1).stop().success());
     assert_told("ermine start");
 }
