@@ -156,6 +156,15 @@ impl Lane {
         Ok(())
     }
 
+    /// Lets the publishers go: the other node is down, and nobody waits for it. The messages stay.
+    pub fn release(&mut self) {
+        let batches = self.unacked.iter_mut().chain(&mut self.again);
+        let sent = batches.flat_map(|batch| &mut batch.messages);
+        for outbound in sent.chain(&mut self.queue) {
+            outbound.share = None;
+        }
+    }
+
     /// Messages that were sent.
     #[must_use]
     pub fn sent(&self) -> u64 {

@@ -17,14 +17,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
 
 use actix::ArbiterHandle;
-use supervisors::{ChildSpec, DynamicSpec, DynamicSupervisor, Intensity, Name};
+use supervisors::{DynamicSupervisor, Name};
 
 use crate::broker::office::Office;
 use crate::broker::router::Router;
-use crate::limits::NODES_MAX;
 use crate::node_name::NodeId;
 use crate::registry::Cookie;
 
@@ -103,21 +101,6 @@ impl Cluster {
             board: board::Board::default(),
             ..self.clone()
         }
-    }
-
-    /// The supervisor of the Peers, child of `cluster`.
-    #[must_use]
-    pub fn peers_spec(&self) -> ChildSpec {
-        // Temporary children use no intensity up; one restart is more than it ever needs.
-        let intensity = Intensity {
-            restarts: 1,
-            period: Duration::from_secs(5),
-        };
-        let spec = DynamicSpec {
-            intensity,
-            max_children: NODES_MAX,
-        };
-        ChildSpec::dynamic("peers", &self.arbiter, spec, &self.peers)
     }
 
     /// The port where this node takes links and control connections; 0 before the gate is bound.

@@ -4,7 +4,7 @@
 //! Owns:     the lane of messages, its part of the board; the lane is put aside when the link breaks
 //! Asked by: Router (RouteDelta), publishers' arbiters (Forward), Dist (FromDist), Connector (Order)
 //! Tells:    Router (LinkUp, LinkDown, ApplySnapshot, ApplyDelta), Connector (News), Dist (Carry, Cut)
-//! Dies of:  a closed connection, silence, a peer that breaks the protocol, an order to leave
+//! Dies of:  a connection that does not come back, silence, a peer that breaks the protocol, an order
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -157,6 +157,7 @@ impl Peer {
             (_, false) => tracing::warn!("the link to {name} did not come up: {reason}"),
         }
         self.tell(Fact::Unlinked(reason.to_string()));
+        self.lane.release();
         self.ending = Some(reason);
     }
 
@@ -245,6 +246,7 @@ impl Actor for Peer {
         if gone {
             lane.abandon();
         } else if !lane.is_empty() {
+            lane.release();
             return self.cluster.board.put_aside(&self.node, lane, Instant::now());
         }
         self.cluster.count_lost(&lane.dropped);

@@ -119,15 +119,19 @@ fn a_killed_node_is_down_within_a_second() {
     let mut subscriber = Options::new("s").connect(nodes[1].mqtt);
     subscriber.subscribe("killed/#", QoS::AtMostOnce);
     await_route(&host, N1, "killed/#", &[N2]);
+    let mut publisher = Options::new("p").connect(nodes[0].mqtt);
     let n2 = nodes.pop().expect("two");
     let killed = Instant::now();
     n2.kill();
+    // Held until the node is known to be down, and no longer.
+    publisher.publish("killed/x", "in flight", QoS::AtLeastOnce);
     nodes[0].await_log("nodedown", |line| {
         line.contains("nodedown n2") && line.contains("connection_closed")
     });
     let after = killed.elapsed();
     assert!(after < Duration::from_secs(1), "{after:?}");
     await_route(&host, N1, "killed/#", &[]);
+    publisher.publish("killed/x", "nobody is left", QoS::AtLeastOnce);
 }
 
 #[test]
