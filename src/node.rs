@@ -90,16 +90,18 @@ async fn refuse_twin(config: &Config, cookie: &Cookie) -> Result<(), String> {
 }
 
 fn terms(config: &Config) -> Terms {
-    Terms { connect_deadline: config.limits.connect_deadline, client: config.limits.client }
+    Terms {
+        connect_deadline: config.limits.connect_deadline,
+        client: config.limits.client,
+    }
 }
 
 fn where_to_listen(listener: &ListenerConfig) -> Result<SocketAddr, String> {
     let listen = &listener.listen;
     let address = (listen.host.as_str(), listen.port).to_socket_addrs();
-    address
-        .ok()
-        .and_then(|mut found| found.next())
-        .ok_or_else(|| format!("cannot listen on {listen}: the host is not known here; give another --listen"))
+    address.ok().and_then(|mut found| found.next()).ok_or_else(|| {
+        format!("cannot listen on {listen}: the host is not known here; give another --listen")
+    })
 }
 
 fn open_door(config: &Config, listener: &ListenerConfig) -> Result<Door, String> {

@@ -58,7 +58,11 @@ impl Door {
     /// A port that is not opened, for a look at the tree without a start.
     #[must_use]
     pub fn unopened(address: SocketAddr, terms: Terms) -> Self {
-        Self { address, terms: Arc::new(terms), socket: Arc::default() }
+        Self {
+            address,
+            terms: Arc::new(terms),
+            socket: Arc::default(),
+        }
     }
 
     /// Where it is.
