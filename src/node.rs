@@ -9,12 +9,13 @@ mod outline;
 mod plan;
 mod surroundings;
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 
 use actix_rt::{Arbiter, System};
 use supervisors::{ExitReason, Root, TerminateChild, TreeOptions};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::broker::connection::Terms;
@@ -135,22 +136,21 @@ async fn live(plan: Plan) -> Result<ExitCode, Refusal> {
     tracing::info!("supervision tree\n{}", crate::cli::draw_tree(&root.tree()));
     let port = plan.wing().map_or(0, |wing| wing.gate_port());
     let listeners: Vec<_> = plan.doors.iter().map(|door| door.address().to_string()).collect();
+    // Before it is said that the node has started: whoever reads that may stop it.
+    let interrupt = signal(SignalKind::interrupt());
+    let signals = signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, interrupt?)));
     tracing::info!(
         node = %plan.tables().node, listeners = %listeners.join(","), port, registry = %plan.endpoint.contact,
         started_in_ms = began.elapsed().as_millis() as u64, "node started"
     );
-    Ok(wait_for_the_end(&plan, &root).await)
+    Ok(wait_for_the_end(&plan, &root, signals).await)
 }
 
-async fn wait_for_the_end(plan: &Plan, root: &Root) -> ExitCode {
-    let (mut terminate, mut interrupt) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            _ => {
-                tracing::error!("signals cannot be received; stopping");
-                return drain(plan, root).await;
-            }
-        };
+async fn wait_for_the_end(plan: &Plan, root: &Root, signals: io::Result<(Signal, Signal)>) -> ExitCode {
+    let Ok((mut terminate, mut interrupt)) = signals else {
+        tracing::error!("signals cannot be received; stopping");
+        return drain(plan, root).await;
+    };
     let why = tokio::select! {
         reason = root.wait() => {
             tracing::error!(%reason, "the root of the supervision tree gave up; the node ends");
