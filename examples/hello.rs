@@ -56,8 +56,9 @@ fn hello(host: &Host) -> Told {
     {
         println!("hello │ {}", said(line));
     }
-    match status.success() {
-        true => Ok(println!("the node ended with status 0")),
-        false => Err(format!("the node ended with {status}")),
+    if !status.success() {
+        return Err(format!("the node ended with {status}"));
     }
+    println!("the node ended with status 0");
+    Ok(())
 }

@@ -136,6 +136,10 @@ pub const REGISTRY_RACE_JITTER_MAX: Duration = Duration::from_millis(25);
 /// How long unacknowledged messages wait for a broken link to the same life of a node to come back.
 pub const LINK_RESUME_WITHIN: Duration = Duration::from_secs(10);
 
+/// … and how long when the registry of its host says that no such node runs: a registry that only changes
+/// hands knows all its names again within a second. Publishers wait for their PUBACK until then.
+pub const LINK_RESUME_UNREGISTERED_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long routes of a node stay while its connection is broken and a new one is tried. A node that was
 /// killed is to be gone within a second.
 pub const LINK_GRACE: Duration = Duration::from_millis(500);

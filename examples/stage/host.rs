@@ -177,6 +177,25 @@ impl Log {
         })
     }
 
+    /// Waits for a report of the supervisors (several lines, then an empty one) after a mark; what was
+    /// logged from the mark to its end.
+    pub fn wait_for_report(&self, mark: usize, what: &str, wanted: impl Fn(&str) -> bool) -> Told<String> {
+        self.wait_until(what, |page| {
+            let lines = &page.lines[mark..];
+            let mut begin = 0;
+            for end in (0..lines.len()).filter(|at| lines[*at].is_empty()) {
+                let heading = (begin..end)
+                    .find(|at| lines[*at].starts_with('='))
+                    .unwrap_or(begin);
+                if wanted(&lines[heading..end].join("\n")) {
+                    return Some(lines[..end].join("\n"));
+                }
+                begin = end + 1;
+            }
+            None
+        })
+    }
+
     fn wait_for_end(&self, what: &str) -> Told {
         self.wait_until(what, |page| page.ended.then_some(()))
     }

@@ -234,6 +234,13 @@ impl Board {
         self.kept_of(node, |kept| kept.lane = Some((lane, now + LINK_RESUME_WITHIN)));
     }
 
+    /// A node seems to have ended: what was put aside for it waits no longer than `until`.
+    pub fn hurry(&self, name: &NodeName, until: Instant) {
+        if let Some((_, at)) = self.lock().kept.get_mut(name).and_then(|kept| kept.lane.as_mut()) {
+            *at = until.min(*at);
+        }
+    }
+
     /// The lane that was put aside for this life of a node.
     #[must_use]
     pub fn lane_of(&self, node: &NodeId) -> Option<Lane> {
@@ -347,6 +354,18 @@ mod tests {
         assert_eq!(board.sweep(now + LINK_RESUME_WITHIN), 1);
         assert!(board.lane_of(&life(1)).is_none());
         assert_eq!(board.sweep(now + LINK_RESUME_WITHIN), 0);
+    }
+
+    #[test]
+    fn a_lane_of_a_node_that_seems_to_have_ended_is_given_up_sooner_and_never_later() {
+        let (board, now) = (Board::default(), Instant::now());
+        let (node, second) = (life(1), std::time::Duration::from_secs(1));
+        board.put_aside(&node, lane_of_one(), now);
+        board.hurry(&node.name, now + second);
+        board.hurry(&node.name, now + second * 2);
+        assert_eq!(board.sweep(now), 0);
+        assert_eq!(board.sweep(now + second), 1);
+        board.hurry(&node.name, now); // nothing is left to hurry
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::peer::{Order, make_way};
 use super::status::ClusterStatus;
 use super::wire::v1::{Answer, Hello, MemberRecord, Refusal};
 use crate::broker::links::RoutesHeld;
-use crate::limits::{DRAIN_LINKS_WITHIN, JOIN_SETTLES_WITHIN, PEER_TICK};
+use crate::limits::{DRAIN_LINKS_WITHIN, JOIN_SETTLES_WITHIN, LINK_RESUME_UNREGISTERED_WITHIN, PEER_TICK};
 use crate::node_name::{NodeId, NodeName};
 
 /// Gate → Connector: a node that proved the cookie wants a link.
@@ -226,6 +226,12 @@ impl Connector {
             }
             Undialled::Dial(error) => self.give_up(&name, error.step(), &sentence),
             Undialled::Start(_) => self.give_up(&name, Step::Cookie, &sentence),
+        }
+        if matches!(&error, Undialled::Dial(error) if error.says_ended()) {
+            // Asked again while it is away, the first answer counts: `hurry` never puts off.
+            let until = Instant::now() + LINK_RESUME_UNREGISTERED_WITHIN;
+            self.cluster.board.hurry(&name, until);
+            ctx.run_later(LINK_RESUME_UNREGISTERED_WITHIN, |me, _| me.cluster.sweep());
         }
         if self.reasons.insert(name.clone(), sentence.clone()).as_ref() != Some(&sentence) {
             // Once per cause, not once per attempt.

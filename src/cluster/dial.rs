@@ -172,6 +172,15 @@ impl DialError {
             Self::Wire(_) | Self::Linked(_) | Self::Refused { .. } => Step::Cookie,
         }
     }
+
+    /// Whether its host was reached and no such node runs there.
+    #[must_use]
+    pub fn says_ended(&self) -> bool {
+        matches!(
+            self,
+            Self::Registry(ClientError::Unknown { .. } | ClientError::NoRegistry { .. })
+        )
+    }
 }
 
 fn step_of(error: &HandshakeError) -> Step {
