@@ -133,6 +133,10 @@ pub const REGISTRY_RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(25
 /// Longest pause before the race for a registry whose server is gone; take-over has to end within 1 s.
 pub const REGISTRY_RACE_JITTER_MAX: Duration = Duration::from_millis(25);
 
+/// A command that finds no registry, or not the node that it was told, asks again for so long: the
+/// registry may just be changing hands. Nodes take over well within it.
+pub const REGISTRY_TAKEN_OVER_WITHIN: Duration = Duration::from_millis(500);
+
 /// How long unacknowledged messages wait for a broken link to the same life of a node to come back.
 pub const LINK_RESUME_WITHIN: Duration = Duration::from_secs(10);
 

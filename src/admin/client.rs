@@ -3,10 +3,12 @@
 use std::io;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::admin::protocol::{Reply, Request};
-use crate::limits::{CONTROL_FRAME_BYTES_MAX, REGISTRY_ANSWER_MAX};
+use crate::limits::{
+    CONTROL_FRAME_BYTES_MAX, REGISTRY_ANSWER_MAX, REGISTRY_RETRY_PAUSE, REGISTRY_TAKEN_OVER_WITHIN,
+};
 use crate::node_name::NodeName;
 use crate::registry::Cookie;
 use crate::registry::client::{ClientError, RegistryClient};
@@ -130,6 +132,23 @@ impl Operator {
     /// [`AskError::NoNode`], [`AskError::OnlyItself`], [`AskError::Several`], [`AskError::Unknown`] or
     /// [`AskError::Registry`].
     pub async fn find(
+        &self,
+        named: Option<&NodeName>,
+        except: Option<&NodeName>,
+    ) -> Result<Registration, AskError> {
+        let deadline = Instant::now() + REGISTRY_TAKEN_OVER_WITHIN;
+        loop {
+            match self.look_up(named, except).await {
+                // Perhaps the node that served the registry has just ended, and another is taking over.
+                Err(AskError::NoNode | AskError::Unknown { .. }) if Instant::now() < deadline => {
+                    sleep(REGISTRY_RETRY_PAUSE.0).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn look_up(
         &self,
         named: Option<&NodeName>,
         except: Option<&NodeName>,

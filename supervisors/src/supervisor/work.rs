@@ -357,10 +357,9 @@ impl Supervisor {
     }
 
     fn give_up(&mut self, at: usize, reason: ExitReason, ctx: &mut Context<Self>) {
-        let (child, count) = (
-            &self.children[at],
-            RestartCount::new(u32::MAX, self.window.intensity()),
-        );
+        let (child, intensity) = (&self.children[at], self.window.intensity());
+        // One more than it may be: what the supervisor report of this exit says too.
+        let count = RestartCount::new(intensity.restarts.saturating_add(1), intensity);
         let cause = Cause::ReachedMaxRestartIntensity;
         supervisor_report(&self.pid, ErrorContext::Shutdown, cause, child.facts(), None);
         let failed = child.id().clone();
