@@ -26,6 +26,7 @@ fn each_qos_arrives_at_the_lower_of_what_was_published_and_subscribed() {
                 (published.min(subscribed), false, false)
             );
         }
+        subscriber.assert_quiet();
         subscriber.unsubscribe("a/+/c");
         publisher.publish("a/b/c", "nobody", QoS::AtLeastOnce);
         subscriber.assert_quiet();
