@@ -3,7 +3,7 @@
 //! Parent:   core (one_for_one), permanent
 //! Owns:     the CONNECTs that wait for their turn (their connections ask again); the table of clients
 //!           belongs to `core`
-//! Asked by: Connection ([`Connect`]), Session ([`Attached`], [`Detached`], [`Ended`]), operators
+//! Asked by: Connection ([`Connect`]), Session ([`Fact`], through its tray), operators
 //! Tells:    sessions (start), Session ([`Reattach`], [`Kick`])
 //! Dies of:  our bugs only; its next life watches every session that the table knows
 
@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::session::{Claim, Kick, Reattach, Session};
 use super::tables::Tables;
+use super::tray::Bell;
 use crate::mqtt::reason::ReasonCode;
 
 /// A session that does not take a new transport over within this is stuck, and killed.
@@ -69,35 +70,21 @@ impl ConnectError {
     }
 }
 
-/// Session → Clients: a transport was attached. The first one tells where the session is.
-#[derive(Clone, Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct Attached {
-    /// The client id.
-    pub client_id: ByteString,
-    /// The session.
-    pub session: Ref<Session>,
+/// Facts that are noted before others of this arbiter have their turn.
+const FACTS_PER_BELL: usize = 256;
+
+/// Session → Clients, through its tray. A session that crashes tells nothing: whoever must know monitors it.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A transport was attached. The first one tells where the session is.
+    Attached(ByteString, Ref<Session>),
+    /// The transport is gone: the session waits for the next, or is over.
+    Away(ByteString, Pid),
 }
 
-/// Session → Clients: the transport is gone, the session waits for the next.
-#[derive(Clone, Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct Detached {
-    /// The client id.
-    pub client_id: ByteString,
-    /// The session.
-    pub session: Pid,
-}
-
-/// Session → Clients: the session is over; its process is about to end. One that crashes does not tell:
-/// whoever must know monitors it.
-#[derive(Clone, Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct Ended {
-    /// The client id.
-    pub client_id: ByteString,
-    /// The session.
-    pub session: Pid,
+/// Tells Clients; it notes what it is told in order, also when it falls in between.
+pub fn tell(tables: &Tables, fact: Fact) {
+    tables.for_clients.lay(fact, &tables.names.clients);
 }
 
 /// Operator → Clients: every session, in no order.
@@ -284,9 +271,29 @@ impl Clients {
         self.serve(&client_id, ctx);
     }
 
-    fn note(&self, client_id: &ByteString, attached: bool) {
+    fn note_all(&mut self, ctx: &mut Context<Self>) {
+        for _ in 0..FACTS_PER_BELL {
+            match self.tables.for_clients.take() {
+                Some(Fact::Attached(client_id, session)) => {
+                    self.watch(client_id.clone(), session.pid(), ctx);
+                    self.note(&client_id, session.pid(), true);
+                }
+                Some(Fact::Away(client_id, session)) => self.note(&client_id, &session, false),
+                None => return,
+            }
+        }
+        ctx.notify(Bell);
+    }
+
+    /// What is told of a session that has a successor is not noted.
+    fn note(&self, client_id: &ByteString, session: &Pid, attached: bool) {
         self.table(|table| {
-            if let Some(known) = table.get_mut(client_id) {
+            if let Some(known) = table.get_mut(client_id)
+                && known
+                    .session
+                    .whereis()
+                    .is_none_or(|present| present.pid() == session)
+            {
                 known.attached = attached;
             }
         });
@@ -334,6 +341,11 @@ async fn reattach(session: Ref<Session>, claim: Claim) -> Attempt {
 
 impl Actor for Clients {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // What was told while nobody heard the bell.
+        self.note_all(ctx);
+    }
 }
 
 impl Handler<Connect> for Clients {
@@ -354,28 +366,11 @@ impl Handler<Connect> for Clients {
     }
 }
 
-impl Handler<Attached> for Clients {
+impl Handler<Bell> for Clients {
     type Result = ();
 
-    fn handle(&mut self, told: Attached, ctx: &mut Context<Self>) {
-        self.watch(told.client_id.clone(), told.session.pid(), ctx);
-        self.note(&told.client_id, true);
-    }
-}
-
-impl Handler<Detached> for Clients {
-    type Result = ();
-
-    fn handle(&mut self, told: Detached, _: &mut Context<Self>) {
-        self.note(&told.client_id, false);
-    }
-}
-
-impl Handler<Ended> for Clients {
-    type Result = ();
-
-    fn handle(&mut self, told: Ended, _: &mut Context<Self>) {
-        self.note(&told.client_id, false);
+    fn handle(&mut self, _: Bell, ctx: &mut Context<Self>) {
+        self.note_all(ctx);
     }
 }
 

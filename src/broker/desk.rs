@@ -110,6 +110,8 @@ pub(super) struct Desk {
     rows: RefCell<Vec<Row>>,
     /// Joins and leaves that were dispatched; the router compares it with what it sent.
     errands: Cell<u64>,
+    /// Whether a Topic sits here.
+    pub(super) seated: Cell<bool>,
     /// Ports that pause this desk.
     pub(super) blockers: Cell<u32>,
     /// Arbiters that mailed messages here: they are told when the desk pauses.
@@ -132,6 +134,7 @@ impl Desk {
             cursor: Cell::new(0),
             rows: RefCell::default(),
             errands: Cell::new(0),
+            seated: Cell::new(false),
             blockers: Cell::new(0),
             senders: Cell::new(0),
             turn: Cell::new(0),

@@ -100,6 +100,8 @@ pub enum Parcel {
     Pause(FilterId),
     /// It is not paused any more.
     Resume(FilterId),
+    /// The filter's Topic on the receiving arbiter has ended for good: its desk is closed.
+    Vacated(FilterId),
     /// So many bytes of the receiving arbiter's mail have been dispatched.
     Credit(usize),
 }

@@ -5,6 +5,7 @@
 //! | [`tables`] | the tables that outlive every worker, and where processes are found |
 //! | [`office`] | what the actors of one arbiter share; `desk` and `port` are in it |
 //! | [`publish`] | the hot path: a message from its publisher to desks and links |
+//! | [`tray`] | what lies before one actor and outlives it |
 //! | [`mail`], [`mailman`] | what arbiters send each other, and who carries it |
 //! | [`topic`] | dispatches what matches one filter |
 //! | [`router`] | writes the route table; birth and death of Topics |
@@ -36,6 +37,7 @@ pub mod session;
 pub mod sys;
 pub mod tables;
 pub mod topic;
+pub mod tray;
 pub mod wills;
 
 pub use desk::ShareGroup;

@@ -158,11 +158,13 @@ impl Office {
         self.desks.borrow().get(&id).cloned()
     }
 
-    /// The router has ended the filter here, by ending its Topic.
-    pub(super) fn close_desk(&self, id: FilterId) {
-        let Some(desk) = self.desks.borrow_mut().remove(&id) else {
+    /// The router has ended the filter's Topic here. If it has started another one since, the desk is in
+    /// use again.
+    fn close_desk(&self, id: FilterId) {
+        let Some(desk) = self.known_desk(id).filter(|desk| !desk.seated.get()) else {
             return;
         };
+        self.desks.borrow_mut().remove(&id);
         desk.close(self);
         self.tell_senders(&desk, || Parcel::Resume(id));
         self.wake_waiters();
@@ -361,6 +363,7 @@ impl Office {
                 self.desk(id, &filter).push(Entry::Errand(errand));
             }
             Parcel::Taken(receipt) => self.complete(receipt),
+            Parcel::Vacated(id) => self.close_desk(id),
             Parcel::Pause(id) => {
                 *self.paused_elsewhere.borrow_mut().entry(id).or_default() |= 1 << from;
             }

@@ -21,7 +21,7 @@ use super::links::{Forward, Link, Outbound, link_weight};
 use super::mail::{FilterId, Parcel, Receipt};
 use super::office::Office;
 use super::port::Port;
-use super::retainer::Retain;
+use super::retainer;
 use super::tables::{Seats, Tables, Torn};
 use crate::limits::LINK_QUEUE_BYTES_MAX;
 use crate::mqtt::message::Message;
@@ -69,8 +69,7 @@ pub fn publish_here(message: &Arc<Message>) {
     if message.retain
         && let Some(office) = Office::here()
     {
-        // While the retainer restarts the next round will do.
-        let _ = office.tables().names.retainer.cast(Retain(message.clone()));
+        retainer::ask(office.tables(), retainer::Request::Retain(message.clone()));
     }
     dispatch(vec![message.clone()]);
 }
@@ -144,8 +143,7 @@ impl Office {
         holds: &mut Holds,
     ) -> Option<PublishOutcome> {
         if message.retain {
-            // While the retainer restarts this retained message is lost; subscribers still get it.
-            let _ = self.tables().names.retainer.cast(Retain(message.clone()));
+            retainer::ask(self.tables(), retainer::Request::Retain(message.clone()));
         }
         let Ok(found) = self.find(&message.topic) else {
             return Some(PublishOutcome::Refused(ReasonCode::ImplementationSpecificError));

@@ -2,7 +2,7 @@
 //!
 //! Parent:   core (one_for_one), permanent
 //! Owns:     nothing that dies with it; the store belongs to the tables
-//! Asked by: publishers ([`Retain`]), sessions ([`Replay`])
+//! Asked by: publishers ([`Request::Retain`]), sessions ([`Request::Replay`]), through its tray
 //! Tells:    Session ([`Retained`])
 //! Dies of:  our bugs only; a store torn by a panic inside a write is escalated by a failing `init`
 
@@ -14,6 +14,7 @@ use supervisors::{Caster, ChildSpec, Context, InitError};
 
 use super::session::Retained;
 use super::tables::Tables;
+use super::tray::Bell;
 use crate::mqtt::message::Message;
 use crate::routing::retained::{RetainOutcome, RetainedStore};
 use crate::session::event::{Delivery, SubscribeRequest};
@@ -21,20 +22,27 @@ use crate::session::event::{Delivery, SubscribeRequest};
 /// How often expired messages are looked for; matching never returns one in between.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Anyone → Retainer: this message was published with the retain flag.
-#[derive(Clone, Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct Retain(pub Arc<Message>);
+/// Requests that are done before others of this arbiter have their turn.
+const REQUESTS_PER_BELL: usize = 256;
 
-/// Session → Retainer: these subscriptions are to get what is retained. Answered by batches of
-/// deliveries, cast to `to`. Shared subscriptions are not among them `[MQTT-4.8]`.
-#[derive(Clone, Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct Replay {
-    /// The subscriptions.
-    pub requests: Vec<SubscribeRequest>,
-    /// The session.
-    pub to: Caster<Retained>,
+/// Anyone → Retainer, through its tray.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// This message was published with the retain flag.
+    Retain(Arc<Message>),
+    /// These subscriptions are to get what is retained. Answered by batches of deliveries, cast to `to`.
+    /// Shared subscriptions are not among them `[MQTT-4.8]`.
+    Replay {
+        /// The subscriptions.
+        requests: Vec<SubscribeRequest>,
+        /// The session.
+        to: Caster<Retained>,
+    },
+}
+
+/// Asks the retainer; it does what it is asked in order, also when it falls in between.
+pub fn ask(tables: &Tables, request: Request) {
+    tables.for_retainer.lay(request, &tables.names.retainer);
 }
 
 /// Anyone → Retainer: how many messages are retained.
@@ -81,29 +89,28 @@ impl Retainer {
             .lock()
             .unwrap_or_else(PoisonError::into_inner))
     }
-}
 
-impl Actor for Retainer {
-    type Context = Context<Self>;
-}
+    fn work_off(&self, ctx: &mut Context<Self>) {
+        for _ in 0..REQUESTS_PER_BELL {
+            match self.tables.for_retainer.take() {
+                Some(Request::Retain(message)) => self.retain(&message),
+                Some(Request::Replay { requests, to }) => self.replay(requests, &to),
+                None => return,
+            }
+        }
+        ctx.notify(Bell);
+    }
 
-impl Handler<Retain> for Retainer {
-    type Result = ();
-
-    fn handle(&mut self, Retain(message): Retain, _: &mut Context<Self>) {
-        if matches!(self.with(|store| store.set(&message)), RetainOutcome::Full) {
+    fn retain(&self, message: &Arc<Message>) {
+        if matches!(self.with(|store| store.set(message)), RetainOutcome::Full) {
             self.tables.counters[self.tables.arbiters.control()]
                 .retained_refused
                 .one();
             tracing::warn!(topic = %message.topic, "not retained: the store of retained messages is full");
         }
     }
-}
 
-impl Handler<Replay> for Retainer {
-    type Result = ();
-
-    fn handle(&mut self, Replay { requests, to }: Replay, _: &mut Context<Self>) {
+    fn replay(&self, requests: Vec<SubscribeRequest>, to: &Caster<Retained>) {
         let now = Instant::now();
         for request in requests {
             let mut found = Vec::new();
@@ -122,6 +129,23 @@ impl Handler<Replay> for Retainer {
                 return;
             }
         }
+    }
+}
+
+impl Actor for Retainer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // What was asked while nobody heard the bell.
+        self.work_off(ctx);
+    }
+}
+
+impl Handler<Bell> for Retainer {
+    type Result = ();
+
+    fn handle(&mut self, _: Bell, ctx: &mut Context<Self>) {
+        self.work_off(ctx);
     }
 }
 

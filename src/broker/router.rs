@@ -16,7 +16,8 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Handler, Message as ActixMessag
 use ahash::AHashMap;
 use bytestring::ByteString;
 use supervisors::{
-    ChildError, ChildSpec, Context, Down, InitError, MonitorRef, Shutdown, StartError, TerminateChild,
+    ChildError, ChildSpec, Context, Down, ExitReason, InitError, MonitorRef, Shutdown, StartError,
+    TerminateChild,
 };
 use tokio::sync::oneshot;
 
@@ -36,10 +37,11 @@ mod slices;
 #[cfg(doc)]
 use super::links::{ApplyDelta, LinkUp, RouteDelta};
 
-/// Pause before a Topic that could not be started or ended is tried again.
-const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// First pause before a Topic that could not be started or ended is tried again; doubled each time, up to
+/// 64 times as long: clients wait for it, and `topics` is mostly back at once.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(2);
 
-/// Attempts to start or end a Topic while `topics` is away; 10 s, longer than its restart takes.
+/// Attempts to start or end a Topic while `topics` is away; 12 s, longer than its restart takes.
 const ATTEMPTS_MAX: u32 = 100;
 
 /// Session → Router: add or change the subscriptions of a session. Answered when every row is written
@@ -237,12 +239,13 @@ impl Router {
                     router.step(ctx, |ledger, out| ledger.opened(id, arbiter, out));
                 }
                 Err(why) if attempt < ATTEMPTS_MAX && is_passing(&why) => {
-                    ctx.run_later(TRY_AGAIN_AFTER, move |router, ctx| {
+                    ctx.run_later(pause(attempt), move |router, ctx| {
                         router.open(place, attempt + 1, ctx)
                     });
                 }
                 Err(why) => {
                     tracing::error!(filter = %place.text, %why, "a Topic cannot be started");
+                    router.office.send(arbiter, Parcel::Vacated(id));
                     router.step(ctx, |ledger, out| ledger.open_failed(id, arbiter, out));
                 }
             }
@@ -254,12 +257,15 @@ impl Router {
         let ended = self.tables.names.topics.call(request).into_actor(self);
         ctx.spawn(ended.map(move |ended, router, ctx| match ended {
             Err(_) | Ok(Err(ChildError::ShuttingDown | ChildError::Restarting)) if attempt < ATTEMPTS_MAX => {
-                ctx.run_later(TRY_AGAIN_AFTER, move |router, ctx| {
+                ctx.run_later(pause(attempt), move |router, ctx| {
                     router.close(place, attempt + 1, ctx)
                 });
             }
             // Ended, or not there any more.
-            _ => router.step(ctx, |ledger, out| ledger.closed(place.filter, place.arbiter, out)),
+            _ => {
+                router.office.send(place.arbiter, Parcel::Vacated(place.filter));
+                router.step(ctx, |ledger, out| ledger.closed(place.filter, place.arbiter, out));
+            }
         }));
     }
 
@@ -325,8 +331,15 @@ impl Router {
 fn is_passing(why: &StartError) -> bool {
     matches!(
         why,
-        StartError::Unreachable(_) | StartError::ShuttingDown | StartError::AlreadyPresent
+        StartError::Unreachable(_)
+            | StartError::ShuttingDown
+            | StartError::AlreadyPresent
+            | StartError::Init(ExitReason::Shutdown | ExitReason::Killed)
     )
+}
+
+fn pause(attempt: u32) -> Duration {
+    TRY_AGAIN_AFTER * (1 << attempt.min(6))
 }
 
 /// What a request asks of one filter's rows.

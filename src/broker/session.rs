@@ -30,7 +30,7 @@ use tokio::time::Sleep;
 use self::effects::Ask;
 use self::turn::Turns;
 use self::wire::Wire;
-use super::clients::{Attached, Detached, Ended};
+use super::clients::{self, Fact};
 use super::office::Office;
 use super::port::Port;
 use super::publish::Holds;
@@ -231,10 +231,7 @@ impl Session {
                 if self.wire.is_some() {
                     self.seat.will = will;
                     let client_id = self.value.client_id().clone();
-                    self.tell_clients(Attached {
-                        client_id,
-                        session: ctx.myself(),
-                    });
+                    self.tell_clients(Fact::Attached(client_id, ctx.myself()));
                 }
             }
             Err(error) => {
@@ -278,26 +275,20 @@ impl Session {
 
     fn tell_detached(&self, ctx: &mut Context<Self>) {
         let (client_id, session) = (self.value.client_id().clone(), ctx.pid().clone());
-        self.tell_clients(Detached { client_id, session });
+        self.tell_clients(Fact::Away(client_id, session));
     }
 
     fn end(&mut self, ctx: &mut Context<Self>) {
         if !std::mem::replace(&mut self.ended, true) {
             self.seat.office.close_port(&self.seat.port);
             let (client_id, session) = (self.value.client_id().clone(), ctx.pid().clone());
-            self.tell_clients(Ended { client_id, session });
+            self.tell_clients(Fact::Away(client_id, session));
             ctx.stop();
         }
     }
 
-    fn tell_clients<M>(&self, message: M)
-    where
-        super::clients::Clients: Handler<M>,
-        M: ActixMessage + Send + 'static,
-        M::Result: Send,
-    {
-        // Clients that is just restarting finds out by itself: it looks into the shards.
-        let _ = self.seat.office.tables().names.clients.cast(message);
+    fn tell_clients(&self, fact: Fact) {
+        clients::tell(self.seat.office.tables(), fact);
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`Tables::ledger`] | the router | the router's next life |
 //! | [`Tables::links`] | the router | every publisher |
 //! | [`Tables::post`] | mailmen | the mailman it is addressed to |
+//! | [`Tables::for_clients`], … | everyone | the actor that it lies before |
 //! | [`Tables::counters`] | each arbiter its own block | `sys`, admin |
 
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
@@ -20,17 +21,18 @@ use ahash::{AHashMap, RandomState};
 use bytestring::ByteString;
 use supervisors::{DynamicSupervisor, Name};
 
-use super::clients::{ClientTable, Clients};
+use super::clients::{ClientTable, Clients, Fact};
 use super::counters::{Counters, Snapshot};
 use super::desk::ShareGroup;
 use super::links::Link;
 use super::mail::FilterId;
 use super::mail::PostBox;
 use super::mailman::Mailman;
-use super::retainer::Retainer;
+use super::retainer::{self, Retainer};
 use super::router::Router;
 use super::router::ledger::Ledger;
-use super::wills::{WillBook, Wills};
+use super::tray::Tray;
+use super::wills::{self, WillBook, Wills};
 use crate::node_name::NodeId;
 use crate::routing::RouteTable;
 use crate::routing::retained::{RetainedLimits, RetainedStore};
@@ -151,6 +153,12 @@ pub struct Tables {
     pub retained: Mutex<RetainedStore>,
     /// Wills that wait for their delay; written by Wills.
     pub wills: Mutex<WillBook>,
+    /// What sessions told Clients.
+    pub for_clients: Tray<Fact>,
+    /// What publishers and sessions asked of the retainer.
+    pub for_retainer: Tray<retainer::Request>,
+    /// What sessions asked of Wills.
+    pub for_wills: Tray<wills::Request>,
     /// Mail on its way, one box per arbiter, in the order of [`Arbiters::all`].
     pub post: Vec<PostBox>,
     /// One block per arbiter, in the order of [`Arbiters::all`].
@@ -173,6 +181,9 @@ impl Tables {
             retained: Mutex::new(RetainedStore::new(RetainedLimits::default())),
             wills: Mutex::default(),
             shares: Mutex::default(),
+            for_clients: Tray::default(),
+            for_retainer: Tray::default(),
+            for_wills: Tray::default(),
             post: (0..count).map(|_| PostBox::default()).collect(),
             counters: (0..count).map(|_| Counters::default()).collect(),
         })

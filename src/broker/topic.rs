@@ -56,6 +56,7 @@ impl Topic {
         let office = Office::here().filter(|office| Arc::ptr_eq(office.tables(), tables));
         let office = office.ok_or_else(|| InitError::failed("this arbiter has no office"))?;
         let desk = office.desk(id, filter);
+        desk.seated.set(true);
         ctx.spawn(Work);
         Ok(Self { office, desk })
     }
@@ -63,10 +64,12 @@ impl Topic {
 
 impl Actor for Topic {
     type Context = Context<Self>;
+}
 
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        // In order, so the router wanted it. A crash does not come here: the desk waits for the next life.
-        self.office.close_desk(self.desk.id);
+impl Drop for Topic {
+    fn drop(&mut self) {
+        // The desk waits for the next life, or for the router's word that there will be none.
+        self.desk.seated.set(false);
     }
 }
 

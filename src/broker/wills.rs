@@ -2,7 +2,7 @@
 //!
 //! Parent:   core (one_for_one), permanent
 //! Owns:     nothing that dies with it; the book of wills belongs to the tables
-//! Asked by: Session and Clients ([`PublishWill`], [`CancelWill`])
+//! Asked by: Session ([`Request::Publish`], [`Request::Cancel`]), through its tray
 //! Tells:    Topics and links, by publishing
 //! Dies of:  our bugs only; a torn book is escalated by a failing `init`
 
@@ -10,34 +10,42 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, AsyncContext, Handler, Message as ActixMessage};
+use actix::{Actor, AsyncContext, Handler};
 use ahash::AHashMap;
 use bytestring::ByteString;
 use supervisors::{ChildSpec, Context, InitError};
 
 use super::publish;
 use super::tables::Tables;
+use super::tray::Bell;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::Will;
 
-/// Session or Clients → Wills: this will is due, now or after its delay.
-#[derive(Clone, Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct PublishWill {
-    /// Whose will.
-    pub client_id: ByteString,
-    /// The will.
-    pub will: Box<Will>,
-    /// Will Delay Interval in seconds, capped by the session's expiry.
-    pub delay_s: u32,
+/// Requests that are done before others of this arbiter have their turn.
+const REQUESTS_PER_BELL: usize = 256;
+
+/// Session → Wills, through its tray.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// This will is due, now or after its delay.
+    Publish {
+        /// Whose will.
+        client_id: ByteString,
+        /// The will.
+        will: Box<Will>,
+        /// Will Delay Interval in seconds, capped by the session's expiry.
+        delay_s: u32,
+    },
+    /// The client is back before its will was due.
+    Cancel {
+        /// Whose will.
+        client_id: ByteString,
+    },
 }
 
-/// Session → Wills: the client is back before its will was due.
-#[derive(Clone, Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct CancelWill {
-    /// Whose will.
-    pub client_id: ByteString,
+/// Asks Wills; it does what it is asked in order, also when it falls in between.
+pub fn ask(tables: &Tables, request: Request) {
+    tables.for_wills.lay(request, &tables.names.wills);
 }
 
 /// The wills that wait, as a value: at most one per client.
@@ -119,6 +127,40 @@ impl Wills {
             ctx.run_later(next.saturating_duration_since(Instant::now()), Self::execute);
         }
     }
+
+    fn work_off(&mut self, ctx: &mut Context<Self>) {
+        for _ in 0..REQUESTS_PER_BELL {
+            match self.tables.for_wills.take() {
+                Some(Request::Publish {
+                    client_id,
+                    will,
+                    delay_s,
+                }) => self.note(client_id, &will, delay_s, ctx),
+                Some(Request::Cancel { client_id }) => drop(self.with(|book| book.cancel(&client_id))),
+                None => return,
+            }
+        }
+        ctx.notify(Bell);
+    }
+
+    fn note(&mut self, client_id: ByteString, will: &Will, delay_s: u32, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        let at = now
+            .checked_add(Duration::from_secs(delay_s.into()))
+            .unwrap_or(now);
+        let message = message_of(will, &client_id, at);
+        if delay_s == 0 {
+            return publish_will(&message);
+        }
+        let sooner = self.with(|book| {
+            let before = book.next();
+            book.put(client_id, at, message);
+            before.is_none_or(|before| at < before)
+        });
+        if sooner {
+            ctx.run_later(at.saturating_duration_since(now), Self::execute);
+        }
+    }
 }
 
 fn publish_will(message: &Arc<Message>) {
@@ -144,36 +186,18 @@ pub fn message_of(will: &Will, publisher: &ByteString, now: Instant) -> Arc<Mess
 
 impl Actor for Wills {
     type Context = Context<Self>;
-}
 
-impl Handler<PublishWill> for Wills {
-    type Result = ();
-
-    fn handle(&mut self, due: PublishWill, ctx: &mut Context<Self>) {
-        let now = Instant::now();
-        let at = now
-            .checked_add(Duration::from_secs(due.delay_s.into()))
-            .unwrap_or(now);
-        let message = message_of(&due.will, &due.client_id, at);
-        if due.delay_s == 0 {
-            return publish_will(&message);
-        }
-        let sooner = self.with(|book| {
-            let before = book.next();
-            book.put(due.client_id, at, message);
-            before.is_none_or(|before| at < before)
-        });
-        if sooner {
-            ctx.run_later(at.saturating_duration_since(now), Self::execute);
-        }
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // What was asked while nobody heard the bell.
+        self.work_off(ctx);
     }
 }
 
-impl Handler<CancelWill> for Wills {
+impl Handler<Bell> for Wills {
     type Result = ();
 
-    fn handle(&mut self, cancel: CancelWill, _: &mut Context<Self>) {
-        self.with(|book| book.cancel(&cancel.client_id));
+    fn handle(&mut self, _: Bell, ctx: &mut Context<Self>) {
+        self.work_off(ctx);
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, Message, Running, WrapFuture};
 use supervisors::{Caster, ChildSpec, Context, InitError, Restart};
@@ -78,6 +78,9 @@ pub struct Peer {
     routes_held: RouteVersion,
     routes_behind: u32,
 }
+
+/// Pause before the router is asked again whose crash swallowed a question; its restart takes a millisecond.
+const ROUTER_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -201,10 +204,24 @@ impl Peer {
                         me.connection.slice.begin(&slice);
                         me.send_routes(ctx);
                     }
-                    Err(error) => me.end(Reason::Local(format!("the router: {error}")), ctx),
+                    Err(_) => me.again_after_the_router(|me, ctx| me.carry_out(Out::Ask, ctx), ctx),
                 }));
             }
         }
+    }
+
+    /// The router is being restarted: what was asked of it is asked again, if the connection still stands.
+    fn again_after_the_router(
+        &self,
+        ask: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
+        ctx: &mut Context<Self>,
+    ) {
+        let link = self.connection.link;
+        ctx.run_later(ROUTER_PAUSE, move |me, ctx| {
+            if me.ending.is_none() && me.broken.is_none() && me.connection.link == link {
+                ask(me, ctx);
+            }
+        });
     }
 
     fn send_batches(&mut self, ctx: &mut Context<Self>) {

@@ -14,17 +14,17 @@ use supervisors::Context;
 
 use super::Session;
 use crate::broker::publish::Holds;
-use crate::broker::retainer::Replay;
+use crate::broker::retainer;
 use crate::broker::router::{Subscribe, Unsubscribe};
-use crate::broker::wills::{self, CancelWill, PublishWill};
+use crate::broker::wills;
 use crate::mqtt::codec::EncodeError;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::{Packet, PacketId, Will};
 use crate::mqtt::reason::ReasonCode;
 use crate::session::event::{Counted, Effect, Event, PublishToken, SubscribeRequest, Transmit};
 
-/// Pause before a request is asked again of a router that is being restarted.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// First pause before a request is asked again of a router that is being restarted; it grows tenfold.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 /// Times that a request is asked: the router's restart takes a few milliseconds.
 const ASKS_MAX: u32 = 40;
@@ -59,14 +59,7 @@ impl Session {
             Effect::PublishWill { will, delay_s } => self.publish_will(will, delay_s, now),
             Effect::CancelWill => {
                 let client_id = self.value.client_id().clone();
-                // Lost only while `wills` restarts; it looks whether the client is back before it publishes.
-                let _ = self
-                    .seat
-                    .office
-                    .tables()
-                    .names
-                    .wills
-                    .cast(CancelWill { client_id });
+                wills::ask(self.seat.office.tables(), wills::Request::Cancel { client_id });
             }
             Effect::WakeAt(instant) => self.wake_at = Some(instant),
             Effect::Count(counted) => self.seat.office.counters().count(counted),
@@ -117,12 +110,12 @@ impl Session {
             let message = wills::message_of(&will, &client_id, now);
             self.seat.office.publish(&message, None, &mut Holds::default());
         } else {
-            // Lost only while `wills` restarts.
-            let _ = self.seat.office.tables().names.wills.cast(PublishWill {
+            let request = wills::Request::Publish {
                 client_id,
                 will,
                 delay_s,
-            });
+            };
+            wills::ask(self.seat.office.tables(), request);
         }
     }
 
@@ -165,7 +158,7 @@ impl Session {
                     Ok(reasons) => session.answered(ask, reasons, ctx),
                     // The same rows again: a join replaces, a leave of what is gone is harmless.
                     Err(_) if times < ASKS_MAX => {
-                        ctx.run_later(ASK_AGAIN_AFTER, move |session, ctx| {
+                        ctx.run_later(ASK_AGAIN_AFTER * times.min(10), move |session, ctx| {
                             session.ask_router(ask, times + 1, ctx)
                         });
                     }
@@ -197,14 +190,8 @@ impl Session {
                 self.handle(Event::Subscribed { packet_id, reasons }, now, ctx);
                 if !requests.is_empty() {
                     let to = ctx.myself().caster();
-                    // Lost only while the retainer restarts: the client has its SUBACK.
-                    let _ = self
-                        .seat
-                        .office
-                        .tables()
-                        .names
-                        .retainer
-                        .cast(Replay { requests, to });
+                    let request = retainer::Request::Replay { requests, to };
+                    retainer::ask(self.seat.office.tables(), request);
                 }
             }
         }

@@ -84,16 +84,20 @@ impl Peer {
                 queued_bytes: self.lane.queued().clone(),
             };
             // Sent before any frame is looked at: the router hears of the link before its routes.
-            let slice = self.cluster.router.call(LinkUp(link));
-            ctx.spawn(slice.into_actor(self).map(|slice, me, ctx| match slice {
-                Ok(Ok(slice)) => me.linked(&slice, ctx),
-                Ok(Err(refused)) => me.end(Reason::Protocol(refused.to_string()), ctx),
-                Err(error) => me.end(Reason::Local(format!("the router: {error}")), ctx),
-            }));
+            self.link_up(link, ctx);
         }
         for frame in std::mem::take(&mut self.connection.early) {
             self.frame(frame, ctx);
         }
+    }
+
+    fn link_up(&self, link: Link, ctx: &mut Context<Self>) {
+        let slice = self.cluster.router.call(LinkUp(link.clone())).into_actor(self);
+        ctx.spawn(slice.map(|slice, me, ctx| match slice {
+            Ok(Ok(slice)) => me.linked(&slice, ctx),
+            Ok(Err(refused)) => me.end(Reason::Protocol(refused.to_string()), ctx),
+            Err(_) => me.again_after_the_router(|me, ctx| me.link_up(link, ctx), ctx),
+        }));
     }
 
     fn linked(&mut self, slice: &OwnSlice, ctx: &mut Context<Self>) {

@@ -149,7 +149,8 @@ impl Peer {
             Ok(Applied::Applied | Applied::Stale) => {}
             Ok(Applied::Gap) => self.send(&Frame::Resync, ctx),
             Ok(Applied::Refused(refused)) => return self.end(Reason::Protocol(refused.to_string()), ctx),
-            Err(error) => return self.end(Reason::Local(format!("the router: {error}")), ctx),
+            // This frame was lost with the router's mailbox: the whole slice once more.
+            Err(_) => self.again_after_the_router(|me, ctx| me.send(&Frame::Resync, ctx), ctx),
         }
         let (frames, version) = (self.connection.frames_taken, self.routes_held);
         self.send(&Frame::RoutesHeld { frames, version }, ctx);

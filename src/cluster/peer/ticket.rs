@@ -27,8 +27,6 @@ pub enum Reason {
     Replaced,
     /// The processes between nodes are being stopped here.
     Stopped,
-    /// Something on our side that the link needs did not answer.
-    Local(String),
     /// The link was welcomed but never became ready.
     NotReady,
     /// A bug of ours.
@@ -45,7 +43,6 @@ impl fmt::Display for Reason {
             Self::Protocol(what) => write!(f, "protocol error: {what}"),
             Self::Replaced => f.write_str("replaced"),
             Self::Stopped => f.write_str("shutdown"),
-            Self::Local(what) => write!(f, "local error: {what}"),
             Self::NotReady => f.write_str("setup_timeout"),
             Self::Crashed => f.write_str("crashed"),
         }
