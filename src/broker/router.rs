@@ -44,6 +44,9 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(2);
 /// Attempts to start or end a Topic while `topics` is away; 12 s, longer than its restart takes.
 const ATTEMPTS_MAX: u32 = 100;
 
+/// Crashes at its start after which a Topic is given up and its subscriptions are refused.
+const CRASHES_MAX: u32 = 5;
+
 /// Session → Router: add or change the subscriptions of a session. Answered when every row is written
 /// (or refused): one reason per request, in order.
 #[derive(Debug, ActixMessage)]
@@ -238,7 +241,7 @@ impl Router {
                     router.watched.insert(monitor, Watched::Seat(id, arbiter));
                     router.step(ctx, |ledger, out| ledger.opened(id, arbiter, out));
                 }
-                Err(why) if attempt < ATTEMPTS_MAX && is_passing(&why) => {
+                Err(why) if attempt < attempts_max(&why) => {
                     ctx.run_later(pause(attempt), move |router, ctx| {
                         router.open(place, attempt + 1, ctx)
                     });
@@ -327,15 +330,17 @@ impl Router {
     }
 }
 
-/// Whether a start may succeed a little later: `topics` is being restarted, or the child is.
-fn is_passing(why: &StartError) -> bool {
-    matches!(
-        why,
+/// How often a start that failed is tried again: as long as `topics` or the child is being restarted; a few
+/// times after a crash, which need not come again; never if it was refused.
+fn attempts_max(why: &StartError) -> u32 {
+    match why {
         StartError::Unreachable(_)
-            | StartError::ShuttingDown
-            | StartError::AlreadyPresent
-            | StartError::Init(ExitReason::Shutdown | ExitReason::Killed)
-    )
+        | StartError::ShuttingDown
+        | StartError::AlreadyPresent
+        | StartError::Init(ExitReason::Shutdown | ExitReason::Killed) => ATTEMPTS_MAX,
+        StartError::Init(ExitReason::Panic(_)) => CRASHES_MAX,
+        _ => 0,
+    }
 }
 
 fn pause(attempt: u32) -> Duration {

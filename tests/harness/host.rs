@@ -60,6 +60,8 @@ impl Host {
             .env("HOME", self.home())
             .env("ERMINE_REGISTRY_PORT", self.registry_port.to_string())
             .env_remove("ERMINE_COOKIE")
+            // The first backtrace of a debug build holds its arbiter up for half a second.
+            .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null());
         command
     }
