@@ -102,7 +102,7 @@ fn what_the_keeper_of_clients_lists_stays_true_over_its_crashes() {
         rig.await_restart("root/core/clients", round);
         eventually("what is listed is so", || {
             let listed = rig.host.json(&["clients"]);
-            let mut listed: Vec<_> = listed.as_array()?.iter().map(|one| state(one)).collect();
+            let mut listed: Vec<_> = listed.as_array()?.iter().map(state).collect();
             listed.sort();
             let wanted = [("come", true), ("go", false), ("stay", true)];
             (listed == wanted.map(|(id, connected)| (id.to_owned(), connected))).then_some(())

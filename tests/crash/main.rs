@@ -11,8 +11,8 @@
 //! | `cluster` | what another node sees: router, a Peer, core |
 //! | `escalation` | more crashes than the intensity, up to the root |
 //!
-//! `ERMINE_CRASH_ROUNDS` (crashes of each kind) and `ERMINE_CRASH_CLIENTS` make a soak of it. Beyond the
-//! budget of restarts the crashes are spread over time, twelve seconds apart.
+//! `ERMINE_CRASH_ROUNDS` (crashes of each kind) and `ERMINE_CRASH_CLIENTS` make a soak of it: with more than
+//! three rounds the crashes are spread over time, as far apart as the intensity of their supervisor asks.
 
 #[path = "../harness/mod.rs"]
 mod harness;
