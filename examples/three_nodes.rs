@@ -47,22 +47,7 @@ fn three_nodes(host: &Host) -> Told {
     await_members(host, &[N1, N2, N3])?;
     host.show(&format!("cluster status --node {N3}"))?;
 
-    act("a message from n1 to subscribers on n2 and n3");
-    let mut on_n2 = Client::connect(n2.mqtt, "on-n2")?;
-    on_n2.subscribe(FILTER)?;
-    let mut on_n3 = Client::connect(n3.mqtt, "on-n3")?;
-    on_n3.subscribe(FILTER)?;
-    for node in [N1, N2, N3] {
-        eventually(&format!("{FILTER} → n2, n3 at {node}"), || {
-            Ok((routed_to(host, node)? == [N2, N3]).then_some(()))
-        })?;
-    }
-    host.show(&format!("routes --node {N1}"))?;
-    let mut on_n1 = Client::connect(n1.mqtt, "on-n1")?;
-    on_n1.publish(TOPIC, "21.5")?;
-    for (who, client) in [("n2", &mut on_n2), ("n3", &mut on_n3)] {
-        println!("subscriber on {who}: {:?}", client.receive()?);
-    }
+    let mut on_n2 = send_to_both(host, [&n1, &n2, &n3])?;
 
     act("kill -9 of n3 under traffic");
     let traffic = Traffic::begin(&n1)?;
@@ -104,6 +89,27 @@ fn three_nodes(host: &Host) -> Told {
     end(host, &mut n3, &[&n1, &n2])?;
     end(host, &mut n2, &[&n1])?;
     end(host, &mut n1, &[])
+}
+
+/// One message from n1 to a subscriber on n2, which is given back, and to one on n3.
+fn send_to_both(host: &Host, [n1, n2, n3]: [&Node; 3]) -> Told<Client> {
+    act("a message from n1 to subscribers on n2 and n3");
+    let mut on_n2 = Client::connect(n2.mqtt, "on-n2")?;
+    on_n2.subscribe(FILTER)?;
+    let mut on_n3 = Client::connect(n3.mqtt, "on-n3")?;
+    on_n3.subscribe(FILTER)?;
+    for node in [N1, N2, N3] {
+        eventually(&format!("{FILTER} → n2, n3 at {node}"), || {
+            Ok((routed_to(host, node)? == [N2, N3]).then_some(()))
+        })?;
+    }
+    host.show(&format!("routes --node {N1}"))?;
+    let mut on_n1 = Client::connect(n1.mqtt, "on-n1")?;
+    on_n1.publish(TOPIC, "21.5")?;
+    for (who, client) in [("n2", &mut on_n2), ("n3", &mut on_n3)] {
+        println!("subscriber on {who}: {:?}", client.receive()?);
+    }
+    Ok(on_n2)
 }
 
 /// Waits until each of the nodes says that exactly these run.
