@@ -4,7 +4,7 @@
 //! |---|---|
 //! | who is a member, who is dialled when | [`membership`], a value |
 //! | messages: numbers, window, resume | [`lane`], a value |
-//! | routes: snapshot, deltas | [`slice`], a value |
+//! | routes: snapshot, deltas | [`mod@slice`], a value |
 //! | frames and their bytes | [`wire`] |
 //! | what outlives the processes | [`board`] |
 //! | the carrier, the only file that says `ractor` | [`dist`] |
