@@ -201,7 +201,11 @@ impl Surroundings for Rooms {
                 }
             }
             // A connector that crashes takes the join with it.
-            if joined { Ok(()) } else { Err("the join was broken off: look at the log, then join again".into()) }
+            if joined {
+                Ok(())
+            } else {
+                Err("the join was broken off: look at the log, then join again".into())
+            }
         })
     }
 

@@ -104,7 +104,7 @@ impl Host {
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error} in {out}"))
     }
 
-    /// Starts `name` on a free MQTT port with crashing on purpose allowed, and waits until its doors are open.
+    /// Starts `name` on a free MQTT port, allowed to be crashed, and waits until its doors are open.
     pub fn start(&self, name: &str) -> Node {
         self.start_with(name, &[])
     }
