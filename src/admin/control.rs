@@ -11,6 +11,7 @@
 
 mod answers;
 mod path;
+mod steering;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -67,7 +68,7 @@ pub struct ControlOptions {
     pub surroundings: Arc<dyn Surroundings>,
     /// The tree, set as soon as it stands: Control is itself in it.
     pub tree: Arc<OnceLock<Tree>>,
-    /// Whether `ermine crash` is allowed.
+    /// Whether `ermine crash` and `ermine kill` are allowed.
     pub allow_crash: bool,
 }
 

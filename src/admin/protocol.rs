@@ -51,6 +51,44 @@ pub enum Request {
     Leave,
     /// Answered before the node begins to stop.
     Stop,
+    /// Answered with [`Reply::Tree`]: the whole tree if it is small, else without the children of dynamic
+    /// supervisors, whose number their supervisor's entry tells.
+    TreeSummary,
+    /// Answered with [`Reply::Tree`]: first the process that is meant, then its children.
+    Children {
+        /// As in [`Request::Crash`].
+        path: String,
+    },
+    /// Answered with one [`Reply::Steered`].
+    Steer {
+        /// What is to be done to it.
+        how: Steering,
+        /// As in [`Request::Crash`].
+        path: String,
+    },
+}
+
+/// What an operator can do to a child of the tree, besides crashing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Steering {
+    /// End it at once, without a callback. Its supervisor restarts it as after a crash.
+    Kill,
+    /// Stop it in good order. Its supervisor does not start it again.
+    StopChild,
+    /// Start it again after it was stopped or has ended.
+    StartChild,
+}
+
+impl Steering {
+    /// The command.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::StopChild => "stop-child",
+            Self::StartChild => "start-child",
+        }
+    }
 }
 
 impl Request {
@@ -68,6 +106,9 @@ impl Request {
             Self::Join { other } => format!("cluster join {other}"),
             Self::Leave => "cluster leave".into(),
             Self::Stop => "stop".into(),
+            Self::TreeSummary => "tree".into(),
+            Self::Children { path } => format!("children {}", path.escape_debug()),
+            Self::Steer { how, path } => format!("{} {}", how.word(), path.escape_debug()),
         }
     }
 
@@ -76,7 +117,7 @@ impl Request {
     pub fn changes(&self) -> bool {
         matches!(
             self,
-            Self::Crash { .. } | Self::Join { .. } | Self::Leave | Self::Stop
+            Self::Crash { .. } | Self::Steer { .. } | Self::Join { .. } | Self::Leave | Self::Stop
         )
     }
 }
@@ -104,6 +145,8 @@ pub enum Reply {
     Cluster(ClusterStatus),
     /// A step of a join.
     Step(JoinStep),
+    /// The path that was meant, when it is done.
+    Steered(String),
 }
 
 /// A node. Times are milliseconds since 1970.
@@ -166,6 +209,16 @@ pub struct TreeEntry {
     pub since_ms: u64,
     /// Messages that wait for it.
     pub mailbox_len: u64,
+    /// `starting`, `running`, `restarting` or `stopped`; `planned` if there is no node.
+    pub state: String,
+    /// Of a supervisor: processes directly below it, listed or not.
+    pub children: u64,
+    /// Of a supervisor: restarts that count against its intensity now.
+    pub intensity_used: u32,
+    /// Of a supervisor: restarts that it has decided upon since it started.
+    pub child_restarts: u64,
+    /// Of a supervisor: children that have crashed since it started.
+    pub child_crashes: u64,
 }
 
 /// One restart, or the decision against it.

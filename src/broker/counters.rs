@@ -55,6 +55,8 @@ counters! {
     connects_refused,
     /// Sockets that sent no CONNECT in time.
     connects_late,
+    /// Packets that were not handled: the same one had crashed its client's session twice.
+    packets_poisonous,
     /// Messages that were not retained because the store was full.
     retained_refused,
     /// Messages handed to links to other nodes.

@@ -13,6 +13,7 @@
 //! | [`listener`], [`connection`] | open doors, and sockets until their CONNECT |
 //! | [`sys`] | `$SYS`, and the pulse that notices a stuck arbiter |
 //! | [`clients`], [`retainer`], [`wills`] | client ids, retained messages, delayed wills |
+//! | [`poison`] | packets that crash their session again and again |
 //! | [`links`] | what broker and links to other nodes say to each other |
 //! | [`counters`] | what a node counts |
 //!
@@ -29,6 +30,7 @@ pub mod listener;
 pub mod mail;
 pub mod mailman;
 pub mod office;
+pub mod poison;
 mod port;
 pub mod publish;
 pub mod retainer;

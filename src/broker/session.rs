@@ -32,6 +32,7 @@ use self::turn::Turns;
 use self::wire::Wire;
 use super::clients::{self, Fact};
 use super::office::Office;
+use super::poison::{Fingerprint, Suspect};
 use super::port::Port;
 use super::publish::Holds;
 use super::tables::Tables;
@@ -141,6 +142,8 @@ pub struct Session {
     holds: Holds,
     /// Empty between two events; kept for its room.
     effects: Vec<Effect>,
+    /// Over what earlier sessions of this client have crashed.
+    suspect: Option<Suspect>,
     /// Requests to the router; one is asked at a time, so their order is kept over a crash of the router.
     asks: VecDeque<Ask>,
     asking: bool,
@@ -158,11 +161,17 @@ struct PortSeat {
     port: Rc<Port>,
     /// The will as long as the value has not decided about it.
     will: Option<Box<Will>>,
+    /// The packet that is being handled. Still there when the seat is dropped: it tore the session.
+    in_hand: Option<Fingerprint>,
 }
 
 impl Drop for PortSeat {
     fn drop(&mut self) {
         self.office.close_port(&self.port);
+        if let Some(packet) = self.in_hand {
+            let poison = &self.office.tables().poison;
+            poison.crashed(&self.port.client_id, packet, Instant::now());
+        }
         if let Some(will) = self.will.take() {
             let message = wills::message_of(&will, &self.port.client_id, Instant::now());
             self.office.publish(&message, None, &mut Holds::default());
@@ -192,16 +201,19 @@ impl Session {
         let office = office.ok_or_else(|| InitError::failed("this arbiter has no office"))?;
         let value = Value::new(arrival.attach.connect.client_id.clone());
         let port = office.open_port(value.client_id().clone());
+        let suspect = tables.poison.suspect(value.client_id(), Instant::now());
         let mut session = Self {
             seat: PortSeat {
                 office,
                 port,
                 will: None,
+                in_hand: None,
             },
             value,
             wire: None,
             holds: Holds::default(),
             effects: Vec::new(),
+            suspect,
             asks: VecDeque::new(),
             asking: false,
             wake_at: None,

@@ -6,14 +6,16 @@
 //! Tells:    subscribers of `$SYS/#`, by publishing; every arbiter, by its pulse
 //! Dies of:  our bugs only; the next life starts counting time anew, the counters are the tables'
 
-use std::sync::Arc;
+mod supervision;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext};
 use bytes::Bytes;
 use bytestring::ByteString;
-use supervisors::{ChildSpec, Context, InitError, Shutdown};
+use supervisors::{ChildSpec, Context, InitError, Seat, Shutdown, Tree};
 
 use super::publish;
 use super::tables::Tables;
@@ -35,6 +37,9 @@ pub struct Sys {
     began: Instant,
     /// Milliseconds since `began` at which each arbiter last answered.
     answered_ms: Arc<Vec<AtomicU64>>,
+    /// Where each arbiter notes whom it is polling.
+    seats: Arc<Vec<OnceLock<Seat>>>,
+    tree: Tree,
     /// Whether an arbiter has been reported and not been heard of since.
     reported: Vec<bool>,
 }
@@ -56,6 +61,8 @@ impl Sys {
             tables: tables.clone(),
             began: Instant::now(),
             answered_ms: Arc::new((0..count).map(|_| AtomicU64::new(0)).collect()),
+            seats: Arc::new((0..count).map(|_| OnceLock::new()).collect()),
+            tree: ctx.pid().tree(),
             reported: vec![false; count],
         }
     }
@@ -68,17 +75,29 @@ impl Sys {
             let stuck = silent > STUCK_AFTER;
             if stuck && !self.reported[index] {
                 let silent_s = silent.as_secs();
-                tracing::error!(
-                    arbiter = index,
-                    silent_s,
-                    "an arbiter is stuck: one of its actors does not return"
-                );
+                let occupant = self.seats[index].get().and_then(|seat| seat.occupant(&self.tree));
+                match occupant {
+                    Some(actor) => tracing::error!(
+                        arbiter = index,
+                        silent_s,
+                        "an arbiter is stuck: {} does not return",
+                        actor.path()
+                    ),
+                    None => tracing::error!(
+                        arbiter = index,
+                        silent_s,
+                        "an arbiter is stuck: a task on it that is no actor does not return"
+                    ),
+                }
             } else if !stuck && self.reported[index] {
                 tracing::warn!(arbiter = index, "the arbiter that was stuck goes on");
             }
             self.reported[index] = stuck;
-            let answered = self.answered_ms.clone();
-            arbiter.spawn_fn(move || answered[index].store(began.elapsed().as_millis() as u64, Relaxed));
+            let (answered, seats) = (self.answered_ms.clone(), self.seats.clone());
+            arbiter.spawn_fn(move || {
+                seats[index].get_or_init(Seat::here);
+                answered[index].store(began.elapsed().as_millis() as u64, Relaxed);
+            });
         }
     }
 
@@ -111,6 +130,9 @@ impl Sys {
         ];
         for (topic, number) in numbers {
             publish_value(topic, &number.to_string());
+        }
+        for (topic, value) in supervision::values(&self.tree.summary()) {
+            publish_value(&topic, &value);
         }
         for (name, number) in counted
             .list()

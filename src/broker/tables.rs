@@ -28,6 +28,7 @@ use super::links::Link;
 use super::mail::FilterId;
 use super::mail::PostBox;
 use super::mailman::Mailman;
+use super::poison::Poison;
 use super::retainer::{self, Retainer};
 use super::router::Router;
 use super::router::ledger::Ledger;
@@ -159,6 +160,8 @@ pub struct Tables {
     pub for_retainer: Tray<retainer::Request>,
     /// What sessions asked of Wills.
     pub for_wills: Tray<wills::Request>,
+    /// Clients whose sessions crash over what they send; written by sessions that crash.
+    pub poison: Poison,
     /// Mail on its way, one box per arbiter, in the order of [`Arbiters::all`].
     pub post: Vec<PostBox>,
     /// One block per arbiter, in the order of [`Arbiters::all`].
@@ -180,6 +183,7 @@ impl Tables {
             clients: Mutex::default(),
             retained: Mutex::new(RetainedStore::new(RetainedLimits::default())),
             wills: Mutex::default(),
+            poison: Poison::default(),
             shares: Mutex::default(),
             for_clients: Tray::default(),
             for_retainer: Tray::default(),

@@ -50,7 +50,7 @@ pub(super) enum Command {
     Tree(TreeArgs),
     /// Show the children of one supervisor
     Children {
-        /// Path in the tree, for example root/core
+        /// Path in the tree, for example root/core; a part that names one supervisor is enough
         #[arg(value_name = "PATH")]
         path: String,
         #[command(flatten)]
@@ -66,6 +66,12 @@ pub(super) enum Command {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Kill one actor: it ends at once, without a word, on a node started with --allow-crash
+    Kill(ChildArgs),
+    /// Stop one actor, or a supervisor and all below it, in good order; it is not started again by itself
+    StopChild(ChildArgs),
+    /// Start what was stopped with stop-child, or has ended
+    StartChild(ChildArgs),
     /// Stop a node in good order, as Ctrl-C does
     Stop {
         #[command(flatten)]
@@ -80,6 +86,16 @@ pub(super) enum Command {
     /// Subscribe and print what comes, in the manner of mosquitto_sub
     #[command(disable_help_flag = true)]
     Sub(SubArgs),
+}
+
+/// Which process of which node.
+#[derive(Args, Debug)]
+pub(super) struct ChildArgs {
+    /// Path in the tree, for example root/core/router; a part that names one process is enough
+    #[arg(value_name = "PATH")]
+    pub(super) path: String,
+    #[command(flatten)]
+    pub(super) node: NodeArgs,
 }
 
 /// `ermine cluster …`
@@ -127,7 +143,7 @@ pub(super) struct StartArgs {
     /// Configuration in TOML; flags win over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Let `ermine crash` make actors of this node panic
+    /// Let `ermine crash` and `ermine kill` end actors of this node
     #[arg(long)]
     allow_crash: bool,
     /// text or json [default: text]

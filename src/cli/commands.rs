@@ -5,8 +5,10 @@ use std::io::Write;
 
 use crate::admin::client::Operator;
 use crate::admin::control::outline_entry;
-use crate::admin::protocol::{ClusterStatus, Reply, Request, TreeEntry};
-use crate::cli::args::{ClusterCommand, Command, CookieArgs, CookieCommand, ListArgs, NodeArgs, TreeArgs};
+use crate::admin::protocol::{ClusterStatus, Reply, Request, Steering, TreeEntry};
+use crate::cli::args::{
+    ChildArgs, ClusterCommand, Command, CookieArgs, CookieCommand, ListArgs, NodeArgs, TreeArgs,
+};
 use crate::cli::failure::Failure;
 use crate::cli::{check_config, drawing, mqtt, show, watch};
 use crate::config::{Config, Environment, Flags};
@@ -35,6 +37,9 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Children { path, list } => block_on(children(path, list)),
         Command::Restarts(list) => block_on(restarts(list)),
         Command::Crash { path, node } => block_on(crash(path, node)),
+        Command::Kill(child) => block_on(steer(Steering::Kill, child)),
+        Command::StopChild(child) => block_on(steer(Steering::StopChild, child)),
+        Command::StartChild(child) => block_on(steer(Steering::StartChild, child)),
         Command::Stop { node } => block_on(stop(node)),
         Command::Cookie(CookieCommand::Fingerprint { cookie }) => {
             say(&format!("{}\n", secret(&cookie)?.fingerprint()));
@@ -122,9 +127,14 @@ impl Found {
         })
     }
 
-    /// The supervision tree, parents before children.
-    pub(super) async fn tree(&self) -> Result<Vec<TreeEntry>, Failure> {
-        self.list(Request::Tree, |reply| match reply {
+    /// The supervision tree, parents before children; of a large one, without `all`, a summary.
+    pub(super) async fn tree(&self, all: bool) -> Result<Vec<TreeEntry>, Failure> {
+        let request = if all { Request::Tree } else { Request::TreeSummary };
+        self.entries(request).await
+    }
+
+    async fn entries(&self, request: Request) -> Result<Vec<TreeEntry>, Failure> {
+        self.list(request, |reply| match reply {
             Reply::Tree(chunk) => Some(chunk),
             _ => None,
         })
@@ -262,7 +272,9 @@ async fn tree(args: TreeArgs) -> Result<(), Failure> {
         return watch::tree(&args.list.node, args.all).await;
     }
     let found = Found::find(&args.list.node, None).await?;
-    print(args.list.output.json, &found.tree().await?, |entries| {
+    // JSON is for programs, which get everything.
+    let whole = args.all || args.list.output.json;
+    print(args.list.output.json, &found.tree(whole).await?, |entries| {
         drawing::tree(entries, args.all)
     });
     Ok(())
@@ -285,15 +297,14 @@ fn plan(args: TreeArgs) -> Result<(), Failure> {
 
 async fn children(path: String, args: ListArgs) -> Result<(), Failure> {
     let found = Found::find(&args.node, None).await?;
-    let entries = found.tree().await?;
-    let path = path.trim_end_matches('/');
-    let Some(entry) = entries.iter().find(|entry| entry.path == path) else {
-        let name = &found.node.node.name;
-        return Err(Failure::command(format!(
-            "there is no process {path} on {name}: see `ermine tree`"
-        )));
-    };
-    let children = drawing::children(&entries, &entry.path);
+    let mut children = found.entries(Request::Children { path }).await?;
+    if children.is_empty() {
+        return Err(Failure::command(
+            "the node did not answer what was asked: see its log".into(),
+        ));
+    }
+    let entry = children.remove(0);
+    let path = entry.path;
     if entry.kind == "worker" {
         return Err(Failure::command(format!(
             "{path} is a worker and has no children"
@@ -317,6 +328,24 @@ async fn crash(path: String, args: NodeArgs) -> Result<(), Failure> {
         "{path} on {} panics now; see `ermine restarts`\n",
         found.node.node.name
     ));
+    Ok(())
+}
+
+async fn steer(how: Steering, args: ChildArgs) -> Result<(), Failure> {
+    let found = Found::find(&args.node, None).await?;
+    let request = Request::Steer { how, path: args.path };
+    let steered = found.one(request, |reply| match reply {
+        Reply::Steered(path) => Some(path),
+        _ => None,
+    });
+    let (path, node) = (steered.await?, &found.node.node.name);
+    say(&match how {
+        Steering::Kill => format!("{path} on {node} is killed now; see `ermine restarts`\n"),
+        Steering::StopChild => {
+            format!("{path} on {node} has stopped; `ermine start-child {path}` starts it again\n")
+        }
+        Steering::StartChild => format!("{path} on {node} runs again\n"),
+    });
     Ok(())
 }
 

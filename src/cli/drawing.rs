@@ -10,7 +10,7 @@ use crate::cli::time::utc;
 /// Children of one supervisor that are drawn; there may be a million sessions.
 const CHILDREN_MAX: usize = 20;
 
-/// From so many idle dynamic supervisors in a row on they share a line.
+/// From so many dynamic supervisors in a row on, of which no children are drawn, they share a line.
 const IDLE_RUN_MIN: usize = 4;
 
 /// What stands beside the drawing.
@@ -84,24 +84,14 @@ fn draw(entries: &[TreeEntry], all: bool, columns: Columns) -> String {
     drawing.table.render()
 }
 
-/// The direct children of the supervisor at `path`.
-pub(super) fn children<'a>(entries: &'a [TreeEntry], path: &str) -> Vec<&'a TreeEntry> {
-    let of = |entry: &&TreeEntry| {
-        entry
-            .path
-            .rsplit_once('/')
-            .is_some_and(|(parent, _)| parent == path)
-    };
-    entries.iter().filter(of).collect()
-}
-
 /// A table of processes without the drawing.
-pub(super) fn list(entries: &[&TreeEntry]) -> String {
+pub(super) fn list(entries: &[TreeEntry]) -> String {
     let mut table = Table::new(&[
         "ID",
         "KIND",
         "RESTART",
         ">RESTARTS",
+        "STATE",
         "SINCE",
         ">MAILBOX",
         "PID",
@@ -113,25 +103,39 @@ pub(super) fn list(entries: &[&TreeEntry]) -> String {
             kind(entry),
             entry.restart.clone(),
             entry.restarts.to_string(),
+            entry.state.clone(),
             utc(entry.since_ms),
             entry.mailbox_len.to_string(),
-            entry.pid.clone(),
+            if entry.pid.is_empty() {
+                "-".into()
+            } else {
+                entry.pid.clone()
+            },
             short(&entry.actor),
         ]);
     }
     table.render()
 }
 
-/// `rest_for_one 2/60s`, `dynamic 100/10s` or `worker`.
+/// `rest_for_one 2/60s`, `dynamic 100/10s, 7 children` or `worker`.
 fn kind(entry: &TreeEntry) -> String {
     let how = match (&entry.strategy, entry.kind.as_str()) {
         (Some(strategy), "supervisor") => strategy,
         _ => &entry.kind,
     };
-    match &entry.intensity {
+    let how = match &entry.intensity {
         Some(intensity) => format!("{how} {intensity}"),
         None => how.clone(),
+    };
+    match entry.children {
+        0 => how,
+        _ if entry.kind != "dynamic" => how,
+        children => format!("{how}, {}", count_children(children)),
     }
+}
+
+fn count_children(children: u64) -> String {
+    format!("{children} {}", if children == 1 { "child" } else { "children" })
 }
 
 /// `Router` of `ermine::broker::router::Router`.
@@ -165,7 +169,10 @@ impl<'a> Drawing<'a> {
             trunk,
             budget,
         } = place;
-        let label = format!("{branch}{}", entry.id);
+        let label = match entry.state.as_str() {
+            "running" | "planned" => format!("{branch}{}", entry.id),
+            state => format!("{branch}{} [{state}]", entry.id),
+        };
         self.line(entry, label, budget);
         let children = self.children.remove(entry.path.as_str()).unwrap_or_default();
         let groups = self.groups(&children);
@@ -192,7 +199,15 @@ impl<'a> Drawing<'a> {
                 }
                 Group::Idle(run) => {
                     let (first, end) = (&run[0].id, &run[run.len() - 1].id);
-                    let note = format!("{} idle: {}", run.len(), kind(run[0]));
+                    let children: u64 = run.iter().map(|entry| entry.children).sum();
+                    let kind = kind(&TreeEntry {
+                        children: 0,
+                        ..run[0].clone()
+                    });
+                    let note = match children {
+                        0 => format!("{} idle: {kind}", run.len()),
+                        children => format!("{}: {kind}, {}", run.len(), count_children(children)),
+                    };
                     self.note(format!("{branch}{first} … {end}"), note, &run[0].restart);
                 }
                 Group::More(count) => {
@@ -292,6 +307,11 @@ mod tests {
             restarts: 0,
             since_ms: 0,
             mailbox_len: 0,
+            state: "running".into(),
+            children: 0,
+            intensity_used: 0,
+            child_restarts: 0,
+            child_crashes: 0,
         }
     }
 
@@ -336,6 +356,27 @@ mod tests {
         assert!(lines[4].starts_with("└─ s2 … s63"), "{lines:?}");
         assert!(lines[4].ends_with("62 idle: dynamic 5/60s"), "{lines:?}");
         assert_eq!(drawn(&entries, true).len(), 66);
+    }
+
+    #[test]
+    fn a_summary_tells_how_many_children_there_are() {
+        let with = |id: &str, children| TreeEntry {
+            children,
+            ..entry(id, "dynamic")
+        };
+        let mut entries = vec![entry("root", "supervisor"), with("root/topics", 1)];
+        entries.extend((0..64).map(|n| with(&format!("root/s{n}"), 100)));
+        entries.push(TreeEntry {
+            state: "stopped".into(),
+            ..entry("root/w", "worker")
+        });
+        let lines = drawn(&entries, false);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(
+            lines[1].ends_with("65: dynamic 5/60s, 6401 children"),
+            "{lines:?}"
+        );
+        assert!(lines[2].starts_with("└─ w [stopped]"), "{lines:?}");
     }
 
     #[test]

@@ -61,7 +61,7 @@ async fn draw(node: &NodeArgs, all: bool, terminal: bool) -> Result<(), Failure>
 
 async fn drawing(node: &NodeArgs, all: bool) -> Result<String, Failure> {
     let found = Found::find(node, None).await?;
-    Ok(drawing::tree(&found.tree().await?, all))
+    Ok(drawing::tree(&found.tree(all).await?, all))
 }
 
 /// One screen: a line about the watch, then as much of the drawing as there is room for.

@@ -8,6 +8,7 @@ use actix::{Actor, Handler, Message};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A reference to one incarnation of a process. It does not keep the process alive and does not follow it
 /// over a restart (a [`Name`](crate::Name) does). Cloning costs one atomic increment.
@@ -38,9 +39,8 @@ impl<A: Actor<Context = Context<A>>> Ref<A> {
         self.0.post(message)
     }
 
-    /// Sends at once and returns the answer to await (OTP `call`, without its time-out: wrap it in
-    /// `tokio::time::timeout` if the caller must go on). The request is handled even if the future is
-    /// dropped.
+    /// Sends at once and returns the answer to await (OTP `call/3` with `infinity`; [`Ref::call_within`] has
+    /// a time-out). The request is handled even if the future is dropped.
     pub fn call<M>(&self, message: M) -> impl Future<Output = Result<M::Result, CallError>> + use<A, M>
     where
         A: Handler<M>,
@@ -53,6 +53,26 @@ impl<A: Actor<Context = Context<A>>> Ref<A> {
             CallError::NotRunning
         });
         async move { answer?.await.map_err(|_| CallError::Died) }
+    }
+
+    /// As [`Ref::call`], but does not wait longer than `time` for the answer (OTP's default is 5 s). Unlike
+    /// OTP's, a late answer is dropped and never found in a mailbox.
+    pub fn call_within<M>(
+        &self,
+        message: M,
+        time: Duration,
+    ) -> impl Future<Output = Result<M::Result, CallError>> + use<A, M>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let answer = self.call(message);
+        async move {
+            tokio::time::timeout(time, answer)
+                .await
+                .unwrap_or(Err(CallError::TimedOut))
+        }
     }
 
     /// The same process, seen as a receiver of `M` only.

@@ -3,7 +3,7 @@
 
 use crate::address::{Door, Ref};
 use crate::exit::{Down, ExitReason, MonitorRef};
-use crate::pid::{KILL, Pid};
+use crate::pid::{KILL, LINKED, Pid};
 use actix::dev::channel::channel;
 use actix::dev::{
     AsyncContextParts, ContextFut, ContextParts, Envelope, EnvelopeProxy, Mailbox, MessageResponse,
@@ -94,6 +94,21 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         if let Some(pid) = self.monitors.remove(&monitor) {
             pid.unwatch(monitor);
         }
+    }
+
+    /// Ties this process and `pid` together (OTP `link/1`): when one of them ends with any reason but
+    /// `Normal`, the other ends at once with the same reason, without `stopping()` and `stopped()`. Linking
+    /// twice is linking once. If `pid` has ended already, this process ends with `NoProc`.
+    ///
+    /// Whoever wants to hear of an end instead of sharing it uses [`Context::monitor`] (OTP: traps exits).
+    /// Supervisors are not ended by links.
+    pub fn link(&mut self, pid: &Pid) {
+        self.pid().link(pid);
+    }
+
+    /// Unties both processes. An exit signal that is already on its way still arrives.
+    pub fn unlink(&mut self, pid: &Pid) {
+        self.pid().unlink(pid);
     }
 
     /// The handle of the future that is being polled, as in actix's own context.
@@ -222,7 +237,7 @@ where
         }
         // actix empties the mailbox in one go; a flood must not delay a kill. Waiting for ever leaves the
         // loop without the callbacks that ending it would bring; the process looks at its signals next.
-        if ctx.pid().signals() & KILL != 0 {
+        if ctx.pid().signals() & (KILL | LINKED) != 0 {
             return ctx.wait(std::future::pending::<()>().into_actor(actor));
         }
         let Some(message) = self.message.take() else {

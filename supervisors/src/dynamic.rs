@@ -14,7 +14,8 @@ mod halt;
 use crate::context::Context;
 use crate::error::{ChildError, InitFailure, StartError};
 use crate::exit::ExitReason;
-use crate::intensity::{RestartWindow, Verdict};
+use crate::intensity::{Intensity, Verdict};
+use crate::office::{Door, Office};
 use crate::pid::Pid;
 use crate::process::{ChildEvent, Parent};
 use crate::report::{Cause, ChildFacts, ErrorContext, ProgressReport, Report, RestartCount, Restarted};
@@ -36,7 +37,6 @@ use std::time::{Instant, SystemTime};
 pub struct DynamicSupervisor {
     pid: Pid,
     max_children: usize,
-    window: RestartWindow,
     /// Boxed: a hash table keeps up to half of its places free.
     children: HashMap<Arc<str>, Box<Child>>,
     /// Pid number to id, for every child with a process.
@@ -86,11 +86,11 @@ impl Child {
 
 impl DynamicSupervisor {
     pub(crate) fn new(spec: DynamicSpec, ctx: &mut Context<Self>) -> Self {
-        let _ = ctx.pid().0.rule.set((Strategy::OneForOne, spec.intensity));
+        let door = Door::Dynamic(ctx.myself());
+        Office::open(ctx.pid(), Strategy::OneForOne, spec.intensity, door);
         DynamicSupervisor {
             pid: ctx.pid().clone(),
             max_children: spec.max_children,
-            window: RestartWindow::new(spec.intensity),
             children: HashMap::new(),
             ids: HashMap::new(),
             halt: None,
@@ -101,6 +101,9 @@ impl DynamicSupervisor {
         let path = child_path(self.pid.path(), spec.id());
         let tree = self.pid.0.tree.clone();
         let pid = Pid::new(tree, path, spec.info.clone(), Some(self.pid.clone()), generation);
+        if generation > 1 {
+            self.pid.office().hide(spec.id());
+        }
         self.ids.insert(pid.number(), spec.id().clone());
         spec.launch(pid.clone(), Parent::Dynamic(ctx.myself()));
         pid
@@ -140,7 +143,7 @@ impl DynamicSupervisor {
         let restarted = child
             .restart
             .take()
-            .map(|facts| facts.succeeded(child, &self.window, &self.pid));
+            .map(|facts| facts.succeeded(child, self.pid.office().intensity, &self.pid));
         self.pid.0.tree.report(&Report::Progress(ProgressReport {
             at: SystemTime::now(),
             supervisor: self.pid.path().clone(),
@@ -183,6 +186,9 @@ impl DynamicSupervisor {
             return;
         }
         child.state = State::Restarting;
+        self.pid
+            .office()
+            .show_restarting(&child.spec.info, child.generation);
         child.failures += 1;
         let pause = backoff(child.failures);
         if pause.is_zero() {
@@ -208,6 +214,9 @@ impl DynamicSupervisor {
             Restart::Temporary => false,
         };
         let facts = child.facts();
+        if reason.is_abnormal() {
+            self.pid.office().count_crash();
+        }
         if !again {
             if reason.is_abnormal() {
                 supervisor_report(
@@ -222,6 +231,9 @@ impl DynamicSupervisor {
             return;
         }
         child.state = State::Restarting;
+        self.pid
+            .office()
+            .show_restarting(&child.spec.info, child.generation);
         let at = SystemTime::now();
         child.restart = Some(Box::new(RestartFacts {
             reason: reason.clone(),
@@ -229,8 +241,8 @@ impl DynamicSupervisor {
             down_since: now(),
             at,
         }));
-        let intensity = self.window.intensity();
-        let verdict = self.window.add(now());
+        let intensity = self.pid.office().intensity;
+        let verdict = self.pid.office().add_restart(now());
         let n = match verdict {
             Verdict::Restart(n) => n,
             Verdict::GiveUp => intensity.restarts.saturating_add(1),
@@ -252,7 +264,7 @@ impl DynamicSupervisor {
             .get(id)
             .is_some_and(|child| matches!(child.state, State::Restarting));
         if self.halt.is_none() && waits {
-            let verdict = self.window.add(now());
+            let verdict = self.pid.office().add_restart(now());
             self.carry_out(id, verdict, ctx);
         }
     }
@@ -278,6 +290,7 @@ impl DynamicSupervisor {
         let Some(child) = self.children.remove(id) else {
             return;
         };
+        self.pid.office().hide(id);
         let cause = Cause::ReachedMaxRestartIntensity;
         supervisor_report(&self.pid, ErrorContext::Shutdown, cause, child.facts(), None);
         if let Some(facts) = &child.restart {
@@ -291,14 +304,14 @@ impl DynamicSupervisor {
 }
 
 impl RestartFacts {
-    fn succeeded(&self, child: &Child, window: &RestartWindow, supervisor: &Pid) -> Restarted {
+    fn succeeded(&self, child: &Child, intensity: Intensity, supervisor: &Pid) -> Restarted {
         let downtime = now().saturating_duration_since(self.down_since);
         let downtime_us = u64::try_from(downtime.as_micros()).unwrap_or(u64::MAX);
         supervisor
             .0
             .tree
             .remember(self.record(child, supervisor, RestartOutcome::Restarted, downtime_us));
-        let restart = RestartCount::new(self.n, window.intensity());
+        let restart = RestartCount::new(self.n, intensity);
         Restarted {
             restart,
             downtime_us,

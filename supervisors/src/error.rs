@@ -31,6 +31,9 @@ pub enum CallError {
     /// It ended, or dropped the request, before it answered. The request may have been carried out.
     #[error("the process ended before it answered; the request may have been carried out")]
     Died,
+    /// The time of a `call_within` is over. The request may still be carried out.
+    #[error("no answer came in time; the request may still be carried out")]
+    TimedOut,
 }
 
 /// Why a child could not be started. The supervisor is unchanged unless said otherwise.

@@ -60,6 +60,12 @@ impl RestartWindow {
         self.intensity
     }
 
+    /// Restarts that still count at `now`.
+    pub fn used(&self, now: Instant) -> u32 {
+        let counts = |then: &&Instant| now.saturating_duration_since(**then) <= self.intensity.period;
+        u32::try_from(self.restarts.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
     /// Counts one restart at `now`. A restart exactly `period` ago still counts, as in OTP.
     pub fn add(&mut self, now: Instant) -> Verdict {
         while self

@@ -58,6 +58,7 @@ mod error;
 mod exit;
 pub mod intensity;
 mod name;
+mod office;
 mod outline;
 mod panic;
 mod pid;
@@ -69,6 +70,7 @@ mod request;
 mod spec;
 mod supervisor;
 mod tree;
+mod watchdog;
 
 pub use address::{Caster, Ref};
 pub use context::Context;
@@ -88,4 +90,8 @@ pub use spec::{
     AutoShutdown, ChildSpec, DynamicSpec, ProcessKind, Restart, Shutdown, Strategy, SupervisorSpec,
 };
 pub use supervisor::Supervisor;
-pub use tree::{ProcessInfo, RestartOutcome, RestartRecord, Root, Tree, TreeOptions, start};
+pub use tree::{
+    ProcessInfo, ProcessState, RestartOutcome, RestartRecord, Root, SteerError, Supervision, Tree,
+    TreeOptions, start,
+};
+pub use watchdog::Seat;

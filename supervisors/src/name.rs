@@ -8,6 +8,7 @@ use actix::{Actor, Handler, Message};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 /// A name under which one process at a time can be found (OTP's registered names, as a value that is handed
 /// around instead of a global table: two `Name::new("router")` are two names, so two trees do not meet).
@@ -72,6 +73,25 @@ impl<A: Actor<Context = Context<A>>> Name<A> {
                 Some(answer) => answer.await,
                 None => Err(CallError::NotRunning),
             }
+        }
+    }
+
+    /// Calls whoever holds the name now, and waits no longer than `time`; see [`Ref::call_within`].
+    pub fn call_within<M>(
+        &self,
+        message: M,
+        time: Duration,
+    ) -> impl Future<Output = Result<M::Result, CallError>> + use<A, M>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let answer = self.call(message);
+        async move {
+            tokio::time::timeout(time, answer)
+                .await
+                .unwrap_or(Err(CallError::TimedOut))
         }
     }
 

@@ -1,23 +1,32 @@
 //! A process as others see it: its identity, its mailbox's depth, exit signals, monitors.
 
 use crate::exit::{Down, ExitReason, MonitorRef};
-use crate::intensity::Intensity;
-use crate::spec::{ChildInfo, Strategy};
+use crate::office::Office;
+use crate::spec::ChildInfo;
 use crate::tree::Tree;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::SystemTime;
+
+mod links;
 
 /// Bits of [`Control::signals`].
 pub(crate) const SHUTDOWN: u8 = 1;
 pub(crate) const KILL: u8 = 2;
 pub(crate) const CRASH: u8 = 4;
+/// A linked process has ended abnormally.
+pub(crate) const LINKED: u8 = 8;
+
+/// Values of [`Control::stage`].
+const STARTING: u8 = 0;
+const STARTED: u8 = 1;
+const BURIED: u8 = 2;
 
 static NEXT_PID: AtomicU64 = AtomicU64::new(1);
 static NEXT_MONITOR: AtomicU64 = AtomicU64::new(1);
@@ -39,14 +48,14 @@ pub(crate) struct Control {
     /// Which start of this child this is, from 1.
     pub(crate) generation: u64,
     pub(crate) since: SystemTime,
-    /// A supervisor's strategy and intensity, known when its spec is.
-    pub(crate) rule: OnceLock<(Strategy, Intensity)>,
+    /// What a supervisor shows and offers, known when its spec is.
+    pub(crate) office: OnceLock<Box<Office>>,
     /// Messages given to the mailbox (any thread) …
     sent: AtomicUsize,
     /// … and taken out of it (only the process itself writes).
     handled: AtomicUsize,
     signals: AtomicU8,
-    alive: AtomicBool,
+    stage: AtomicU8,
     /// Processes below this one that have not ended.
     children: AtomicUsize,
     cold: Mutex<Cold>,
@@ -56,8 +65,25 @@ pub(crate) struct Control {
 #[derive(Default)]
 struct Cold {
     waker: Option<Waker>,
-    crash: Option<String>,
     monitors: BTreeMap<u64, (u64, Notice)>,
+    /// Boxed because it is nearly always absent, and there may be 100,000 processes.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
+    /// What the process is to panic with.
+    crash: Option<String>,
+    /// Whose end is ours, and the other way round.
+    links: Vec<Pid>,
+    /// Why a linked process ended.
+    linked_exit: Option<ExitReason>,
+}
+
+impl Cold {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
 }
 
 impl Pid {
@@ -79,11 +105,11 @@ impl Pid {
             parent,
             generation,
             since: SystemTime::now(),
-            rule: OnceLock::new(),
+            office: OnceLock::new(),
             sent: AtomicUsize::new(0),
             handled: AtomicUsize::new(0),
             signals: AtomicU8::new(0),
-            alive: AtomicBool::new(true),
+            stage: AtomicU8::new(STARTING),
             children: AtomicUsize::new(0),
             cold: Mutex::new(Cold::default()),
         }));
@@ -108,7 +134,21 @@ impl Pid {
 
     /// True until its exit has been reported.
     pub fn is_alive(&self) -> bool {
-        self.0.alive.load(Acquire)
+        self.0.stage.load(Acquire) != BURIED
+    }
+
+    /// True once its `init` (of a supervisor: its children's too) has succeeded, also after its end.
+    pub(crate) fn has_started(&self) -> bool {
+        self.0.stage.load(Acquire) != STARTING
+    }
+
+    pub(crate) fn set_started(&self) {
+        self.0.stage.store(STARTED, Release);
+    }
+
+    /// The tree that it belongs to.
+    pub fn tree(&self) -> Tree {
+        self.0.tree.clone()
     }
 
     /// Messages sent to it by `cast` and `call` and not yet handled; 0 once it has ended.
@@ -134,7 +174,7 @@ impl Pid {
     }
 
     pub(crate) fn crash(&self, why: &str) {
-        self.cold().crash = Some(why.to_owned());
+        self.cold().rare().crash = Some(why.to_owned());
         self.signal(CRASH);
     }
 
@@ -158,7 +198,11 @@ impl Pid {
     }
 
     pub(crate) fn take_crash(&self) -> String {
-        self.cold().crash.take().unwrap_or_default()
+        let mut cold = self.cold();
+        cold.rare
+            .as_mut()
+            .and_then(|rare| rare.crash.take())
+            .unwrap_or_default()
     }
 
     /// Who is to be woken by a signal. A task's waker stays the same for its life.
@@ -215,12 +259,20 @@ impl Pid {
     /// The end: from here on nobody finds it, and everybody who watched is told.
     pub(crate) fn bury(&self, reason: &ExitReason) {
         self.0.tree.remove(self);
-        let (monitors, waker) = {
+        if let Some(office) = self.0.office.get() {
+            office.close();
+        }
+        let (monitors, waker, rare) = {
             let mut cold = self.cold();
-            self.0.alive.store(false, Release);
-            (std::mem::take(&mut cold.monitors), cold.waker.take())
+            self.0.stage.store(BURIED, Release);
+            (
+                std::mem::take(&mut cold.monitors),
+                cold.waker.take(),
+                cold.rare.take(),
+            )
         };
         drop(waker);
+        self.end_links(rare.map(|rare| rare.links).unwrap_or_default(), reason);
         for (number, (watcher, notice)) in monitors {
             notice(Down {
                 pid: self.clone(),

@@ -10,9 +10,10 @@ use crate::error::{InitError, InitFailure};
 use crate::exit::ExitReason;
 use crate::name::Name;
 use crate::panic::guard;
-use crate::pid::{CRASH, KILL, Pid, SHUTDOWN};
+use crate::pid::{CRASH, KILL, LINKED, Pid, SHUTDOWN};
 use crate::report::{CrashReport, Report};
 use crate::supervisor::Supervisor;
+use crate::watchdog::Turn;
 use actix::dev::{ContextFut, Mailbox};
 use actix::{Actor, ActorContext, Message};
 use futures_util::future::LocalBoxFuture;
@@ -62,6 +63,8 @@ pub(crate) struct Lifeline {
     parent: Parent,
     started: bool,
     over: bool,
+    /// It ends because of a link: the crash is somebody else's, and has been reported.
+    by_link: bool,
 }
 
 impl Lifeline {
@@ -71,11 +74,13 @@ impl Lifeline {
             parent,
             started: false,
             over: false,
+            by_link: false,
         }
     }
 
     fn start(&mut self) {
         self.started = true;
+        self.pid.set_started();
         self.parent.tell(ChildEvent::Started(self.pid.clone()));
     }
 
@@ -88,6 +93,7 @@ impl Lifeline {
             InitFailure::Failed(reason) => reason.clone(),
         };
         let crashed = match &reason {
+            _ if self.by_link => false,
             ExitReason::Panic(_) => true,
             // A failed init is the supervisor's report alone, as in OTP.
             ExitReason::Error(_) => self.started,
@@ -255,14 +261,24 @@ impl<A: Actor<Context = Context<A>>> Process<A> {
         if matches!(self.stage, Stage::Mourning(..)) {
             return;
         }
-        if signals & KILL != 0 {
-            return self.die(ExitReason::Killed, false);
+        if signals & (KILL | LINKED) != 0 {
+            return self.be_killed(signals);
         }
         match &mut self.stage {
             Stage::Running(future) => future.ctx().stop(),
             // Nothing has been built yet that would have to be taken down in order.
             _ => self.die(ExitReason::Shutdown, false),
         }
+    }
+
+    /// Ends without a callback: by a kill, or because a linked process has ended.
+    fn be_killed(&mut self, signals: u8) {
+        if signals & KILL != 0 {
+            return self.die(ExitReason::Killed, false);
+        }
+        self.lifeline.by_link = true;
+        let reason = self.pid.take_linked_exit();
+        self.die(reason, false);
     }
 
     fn poll_init(&mut self, task: &mut Task<'_>) {
@@ -299,8 +315,9 @@ impl<A: Actor<Context = Context<A>>> Process<A> {
             Ok(over) => over.is_ready(),
             Err(panic) => return self.die(ExitReason::Panic(panic), true),
         };
-        if pid.signals() & KILL != 0 {
-            return self.die(ExitReason::Killed, false);
+        let signals = pid.signals();
+        if signals & (KILL | LINKED) != 0 {
+            return self.be_killed(signals);
         }
         if !self.lifeline.started && future.ctx().is_ready() {
             self.lifeline.start();
@@ -332,11 +349,12 @@ impl<A: Actor<Context = Context<A>>> Future for Process<A> {
 
     fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<()> {
         let this = self.get_mut();
+        let _turn = Turn::of(this.pid.number());
         if !this.bound {
             this.pid.bind(task.waker());
             this.bound = true;
         }
-        let signals = this.pid.signals() & (SHUTDOWN | KILL);
+        let signals = this.pid.signals() & (SHUTDOWN | KILL | LINKED);
         if signals != this.seen {
             this.obey(signals);
         }

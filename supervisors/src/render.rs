@@ -43,6 +43,9 @@ fn supervisor(text: &mut String, report: &SupervisorReport) -> Rendered {
     match &report.reason {
         Cause::Exit(reason) => write!(text, "\n    reason: {}", indented(&reason.to_string()))?,
         Cause::ReachedMaxRestartIntensity => text.push_str("\n    reason: reached_max_restart_intensity"),
+        Cause::Unresponsive { for_ms, thread } => {
+            write!(text, "\n    reason: has held the thread {thread} for {for_ms} ms")?;
+        }
     }
     text.push_str("\n    offender: ");
     facts(text, &report.offender, "               ")?;

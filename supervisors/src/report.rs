@@ -57,6 +57,8 @@ pub enum ErrorContext {
     Shutdown,
     /// A child that was told to stop did not end as told.
     ShutdownError,
+    /// A child does not come back to its arbiter. Not OTP's: its scheduler takes the turn away.
+    Unresponsive,
 }
 
 impl ErrorContext {
@@ -67,6 +69,7 @@ impl ErrorContext {
             ErrorContext::ChildTerminated => "child_terminated",
             ErrorContext::Shutdown => "shutdown",
             ErrorContext::ShutdownError => "shutdown_error",
+            ErrorContext::Unresponsive => "unresponsive",
         }
     }
 }
@@ -79,6 +82,13 @@ pub enum Cause {
     Exit(ExitReason),
     /// Too many restarts.
     ReachedMaxRestartIntensity,
+    /// One poll of it takes this long already. It cannot be ended from outside.
+    Unresponsive {
+        /// Milliseconds since it was first seen in this poll.
+        for_ms: u64,
+        /// The thread that it holds up.
+        thread: String,
+    },
 }
 
 /// A child in a report (OTP's `offender` or `started`).

@@ -16,7 +16,7 @@ mod work;
 use crate::context::{Context, Readiness};
 use crate::error::{ChildError, InitError, StartError};
 use crate::exit::ExitReason;
-use crate::intensity::RestartWindow;
+use crate::office::{Door, Office};
 use crate::pid::Pid;
 use crate::process::ChildEvent;
 use crate::report::{Cause, ChildFacts, ErrorContext, Report, RestartCount, SupervisorReport};
@@ -37,7 +37,6 @@ pub struct Supervisor {
     pid: Pid,
     strategy: Strategy,
     auto_shutdown: AutoShutdown,
-    window: RestartWindow,
     /// In start order.
     children: Vec<Child>,
     position_next: u32,
@@ -172,12 +171,11 @@ impl Supervisor {
                 return Err(InitError::failed(why));
             }
         }
-        let _ = ctx.pid().0.rule.set((strategy, intensity));
+        Office::open(ctx.pid(), strategy, intensity, Door::Named(ctx.myself()));
         let mut supervisor = Supervisor {
             pid: ctx.pid().clone(),
             strategy,
             auto_shutdown,
-            window: RestartWindow::new(intensity),
             children: Vec::with_capacity(children.len()),
             position_next: 0,
             work: None,

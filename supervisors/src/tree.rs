@@ -1,21 +1,29 @@
 //! The whole tree: starting and stopping it, and looking at every process in it.
 
-use crate::error::{InitFailure, NoSuchProcess, StartError};
+use crate::error::{InitFailure, StartError};
 use crate::exit::ExitReason;
-use crate::intensity::Intensity;
 use crate::panic::{guard, install_hook};
 use crate::pid::Pid;
 use crate::process::{ChildEvent, Parent};
 use crate::report::{Report, ReportSink, to_tracing};
-use crate::spec::{ChildSpec, ProcessKind, Restart, Shutdown, Strategy, child_path};
+use crate::spec::{ChildSpec, ProcessKind, child_path};
+use crate::watchdog::Watchdog;
 use serde::Serialize;
-use std::collections::VecDeque;
 use std::collections::hash_map::{DefaultHasher, HashMap};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
+
+mod list;
+mod steer;
+
+pub use list::{ProcessInfo, ProcessState, Supervision};
+pub use steer::SteerError;
 
 const SHARDS: usize = 64;
 
@@ -26,6 +34,9 @@ pub struct TreeOptions {
     pub sink: ReportSink,
     /// Restarts that [`Tree::history`] remembers.
     pub history_len_max: usize,
+    /// A process that does not come back to its arbiter for so long is reported as unresponsive, by a thread
+    /// of its own; `None`: nobody watches.
+    pub unresponsive_after: Option<Duration>,
 }
 
 impl Default for TreeOptions {
@@ -33,6 +44,7 @@ impl Default for TreeOptions {
         TreeOptions {
             sink: to_tracing(),
             history_len_max: 1000,
+            unresponsive_after: Some(Duration::from_secs(5)),
         }
     }
 }
@@ -50,42 +62,14 @@ impl fmt::Debug for TreeOptions {
 pub struct Tree(Arc<Table>);
 
 struct Table {
+    /// Every live process by its path.
     shards: [Mutex<HashMap<Arc<str>, Pid>>; SHARDS],
+    /// Those that are not below a dynamic supervisor, by number: few, however many sessions there are.
+    frame: Mutex<BTreeMap<u64, Pid>>,
+    restarts: AtomicU64,
     sink: ReportSink,
     history: Mutex<VecDeque<RestartRecord>>,
     history_len_max: usize,
-}
-
-/// One live process.
-#[derive(Clone, Debug, Serialize)]
-pub struct ProcessInfo {
-    /// `root/core/router`; ids with `/` or `%` are percent-escaped.
-    pub path: Arc<str>,
-    /// The child's id, not escaped.
-    pub id: Arc<str>,
-    /// What it is.
-    pub kind: ProcessKind,
-    /// Which incarnation.
-    pub pid: Pid,
-    /// Times it has been started again since its supervisor started.
-    pub restarts: u64,
-    /// Which start this is, from 1.
-    pub generation: u64,
-    /// When it was started.
-    pub since: SystemTime,
-    /// Messages waiting.
-    pub mailbox_len: usize,
-    /// When it is restarted.
-    pub restart: Restart,
-    /// How it is stopped.
-    pub shutdown: Shutdown,
-    /// Of a supervisor: whom it restarts together.
-    pub strategy: Option<Strategy>,
-    /// Of a supervisor: how many restarts it tolerates.
-    #[serde(skip)]
-    pub intensity: Option<Intensity>,
-    /// The Rust type of its actor.
-    pub actor: &'static str,
 }
 
 /// One restart, or the decision against it.
@@ -127,36 +111,12 @@ impl Tree {
     pub(crate) fn new(options: TreeOptions) -> Self {
         Tree(Arc::new(Table {
             shards: std::array::from_fn(|_| Mutex::default()),
+            frame: Mutex::default(),
+            restarts: AtomicU64::new(0),
             sink: options.sink,
             history: Mutex::default(),
             history_len_max: options.history_len_max,
         }))
-    }
-
-    /// Every live process, parents before children and siblings in start order.
-    pub fn list(&self) -> Vec<ProcessInfo> {
-        let mut pids = Vec::with_capacity(self.count());
-        for shard in &self.0.shards {
-            pids.extend(lock(shard).values().cloned());
-        }
-        pids.sort_by_cached_key(place);
-        pids.into_iter().map(ProcessInfo::of).collect()
-    }
-
-    /// The live process at `path`.
-    pub fn find(&self, path: &str) -> Option<Pid> {
-        lock(self.shard(path)).get(path).cloned()
-    }
-
-    /// Makes the process at `path` panic with `why` when it is polled next. Only that process.
-    ///
-    /// # Errors
-    /// [`NoSuchProcess`] if nobody lives there.
-    pub fn crash(&self, path: &str, why: &str) -> Result<(), NoSuchProcess> {
-        self.find(path)
-            .ok_or_else(|| NoSuchProcess(path.to_owned()))?
-            .crash(why);
-        Ok(())
     }
 
     /// The last restarts, oldest first.
@@ -164,17 +124,24 @@ impl Tree {
         lock(&self.0.history).iter().cloned().collect()
     }
 
-    /// Number of live processes.
-    pub fn count(&self) -> usize {
-        self.0.shards.iter().map(|shard| lock(shard).len()).sum()
+    /// Restarts since the tree was started, also those that `history` has forgotten.
+    pub fn restarts(&self) -> u64 {
+        self.0.restarts.load(Relaxed)
     }
 
     pub(crate) fn insert(&self, pid: &Pid) {
+        if in_frame(pid) {
+            lock(&self.0.frame).insert(pid.number(), pid.clone());
+        }
         lock(self.shard(pid.path())).insert(pid.path().clone(), pid.clone());
     }
 
     /// Takes `pid` out, unless a successor already stands in its place.
     pub(crate) fn remove(&self, pid: &Pid) {
+        if in_frame(pid) {
+            let gone = lock(&self.0.frame).remove(&pid.number());
+            drop(gone);
+        }
         let mut shard = lock(self.shard(pid.path()));
         if shard.get(pid.path()).is_some_and(|there| there == pid) {
             let gone = shard.remove(pid.path());
@@ -196,6 +163,9 @@ impl Tree {
     }
 
     pub(crate) fn remember(&self, record: RestartRecord) {
+        if record.outcome == RestartOutcome::Restarted {
+            self.0.restarts.fetch_add(1, Relaxed);
+        }
         let mut history = lock(&self.0.history);
         while history.len() >= self.0.history_len_max.max(1) {
             history.pop_front();
@@ -219,42 +189,21 @@ impl fmt::Debug for Tree {
     }
 }
 
+/// Whether the number of its like is the configuration's, not the clients'.
+fn in_frame(pid: &Pid) -> bool {
+    let mut above = pid.0.parent.as_ref();
+    while let Some(parent) = above {
+        if parent.0.info.kind == ProcessKind::DynamicSupervisor {
+            return false;
+        }
+        above = parent.0.parent.as_ref();
+    }
+    true
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics under these locks; were one poisoned, its map would still be whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Sort key: the places of all ancestors, from the root down.
-fn place(pid: &Pid) -> Vec<(u32, Arc<str>)> {
-    let mut places = Vec::with_capacity(4);
-    let mut next = Some(pid);
-    while let Some(pid) = next {
-        places.push((pid.0.info.position, pid.id().clone()));
-        next = pid.0.parent.as_ref();
-    }
-    places.reverse();
-    places
-}
-
-impl ProcessInfo {
-    fn of(pid: Pid) -> Self {
-        let control = &pid.0;
-        ProcessInfo {
-            path: control.path.clone(),
-            id: control.info.id.clone(),
-            kind: control.info.kind,
-            restarts: control.generation.saturating_sub(1),
-            generation: control.generation,
-            since: control.since,
-            mailbox_len: pid.mailbox_len(),
-            restart: control.info.restart,
-            shutdown: control.info.shutdown,
-            strategy: control.rule.get().map(|rule| rule.0),
-            intensity: control.rule.get().map(|rule| rule.1),
-            actor: control.info.actor,
-            pid,
-        }
-    }
 }
 
 /// The running tree. Dropping it does not stop the tree.
@@ -303,7 +252,9 @@ impl Root {
 /// [`StartError::Init`] with the reason; [`StartError::Ignored`] if the top process chose not to run.
 pub async fn start(root: ChildSpec, options: TreeOptions) -> Result<Root, StartError> {
     install_hook();
+    let patience = options.unresponsive_after;
     let tree = Tree::new(options);
+    let watchdog = patience.and_then(|patience| Watchdog::watch(&tree, patience));
     let (events, mut inbox) = mpsc::unbounded_channel();
     let pid = Pid::new(
         tree.clone(),
@@ -327,6 +278,7 @@ pub async fn start(root: ChildSpec, options: TreeOptions) -> Result<Root, StartE
             Some(ChildEvent::Exited(_, reason)) => reason,
             _ => ExitReason::Killed,
         };
+        drop(watchdog);
         end.send_replace(Some(reason));
     });
     Ok(Root { tree, pid, exit })

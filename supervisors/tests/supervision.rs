@@ -52,8 +52,12 @@ fn the_tree_lists_parents_before_children_and_siblings_in_start_order() {
         };
         let whole = ["root", "root/z", "root/inner", "root/inner/b", "root/inner/a"];
         assert_eq!(paths(&tree), whole);
-        assert_eq!(tree.list()[2].strategy, Some(Strategy::RestForOne));
-        assert_eq!(tree.list()[2].intensity, Some(Intensity::new(7, 30)));
+        let inner = tree.list()[2].supervision.unwrap();
+        assert_eq!(
+            (inner.strategy, inner.intensity),
+            (Strategy::RestForOne, Intensity::new(7, 30))
+        );
+        assert_eq!((inner.children, inner.intensity_used), (2, 0));
 
         assert_eq!(
             tree.crash("root/nowhere", "x").unwrap_err().to_string(),
@@ -63,6 +67,11 @@ fn the_tree_lists_parents_before_children_and_siblings_in_start_order() {
         events.until("+z +b +a +a").await;
         assert_eq!(paths(&tree), whole);
         assert_eq!(tree.list()[4].restarts, 1);
+        let inner = tree.list()[2].supervision.unwrap();
+        assert_eq!(
+            (inner.intensity_used, inner.child_restarts, inner.child_crashes),
+            (1, 1, 1)
+        );
         assert_eq!(
             tree.find("root/inner/a").as_ref(),
             a.whereis().as_ref().map(Ref::pid)

@@ -7,9 +7,12 @@ use supervisors::{
 };
 use tokio::sync::mpsc;
 
-use super::{Connection, ControlOptions, path};
+use super::{Connection, ControlOptions, steering};
 use crate::admin::protocol::{Reply, Request, RestartEntry, TreeEntry, chunks};
 use crate::node_name::NodeName;
+
+/// A tree of so many processes is shown whole where nobody asked for all of it.
+const TREE_LISTED_MAX: usize = 1000;
 
 /// Steps of a join that wait for a slow operator.
 const STEPS_MAX: usize = 16;
@@ -34,7 +37,29 @@ pub(super) async fn answer(
             let history = standing(options)?.history();
             send(to, history.into_iter().map(restart_entry), Reply::Restarts).await
         }
-        Request::Crash { path } => crash(options, &path, to).await,
+        Request::TreeSummary => {
+            let tree = standing(options)?;
+            let listed = if tree.count() <= TREE_LISTED_MAX {
+                tree.list()
+            } else {
+                tree.summary()
+            };
+            send(to, listed.into_iter().map(tree_entry), Reply::Tree).await
+        }
+        Request::Children { path } => {
+            let tree = standing(options)?.clone();
+            let meant = steering::resolve(&tree, &path).await?;
+            let listed = tokio::task::spawn_blocking(move || {
+                let children = tree.children(&meant.path);
+                std::iter::once(meant).chain(children)
+            });
+            let listed = listed
+                .await
+                .map_err(|error| format!("the children could not be listed: {error}"))?;
+            send(to, listed.map(tree_entry), Reply::Tree).await
+        }
+        Request::Crash { path } => steering::crash(options, &path, to).await,
+        Request::Steer { how, path } => steering::steer(options, how, &path, to).await,
         Request::Routes => send(to, around.routes().await?, Reply::Routes).await,
         Request::Clients => send(to, around.clients().await?, Reply::Clients).await,
         Request::ClusterStatus => to.reply(&Reply::Cluster(around.cluster().await?)).await,
@@ -60,7 +85,7 @@ async fn send<T: crate::admin::protocol::Weight>(
     Ok(())
 }
 
-fn standing(options: &ControlOptions) -> Result<&Tree, String> {
+pub(super) fn standing(options: &ControlOptions) -> Result<&Tree, String> {
     options
         .tree
         .get()
@@ -72,23 +97,9 @@ async fn status(options: &ControlOptions, to: &mut Connection) -> Result<(), Str
     status.allow_crash = options.allow_crash;
     if let Some(tree) = options.tree.get() {
         status.processes = tree.count() as u64;
-        let restarted = |record: &RestartRecord| record.outcome == RestartOutcome::Restarted;
-        status.restarts = tree.history().iter().filter(|record| restarted(record)).count() as u64;
+        status.restarts = tree.restarts();
     }
     to.reply(&Reply::Status(status)).await
-}
-
-async fn crash(options: &ControlOptions, wanted: &str, to: &mut Connection) -> Result<(), String> {
-    if !options.allow_crash {
-        return Err("this node was not started with --allow-crash".into());
-    }
-    let tree = standing(options)?;
-    let list = tree.list();
-    let path = path::find(wanted, list.iter().map(|info| &*info.path))?.to_owned();
-    // Answered first: the crash may take us, or all of the node, along.
-    to.reply(&Reply::Crashed(path.clone())).await?;
-    tree.crash(&path, "crashed by an operator")
-        .map_err(|error| error.to_string())
 }
 
 /// Hands on the steps while the join goes on.
@@ -115,17 +126,32 @@ pub(crate) fn tree_entry(info: ProcessInfo) -> TreeEntry {
         id: info.id.to_string(),
         kind: info.kind.to_string(),
         strategy: info
-            .strategy
+            .supervision
             .filter(|_| info.kind == ProcessKind::Supervisor)
-            .map(|s| s.to_string()),
-        intensity: info.intensity.map(intensity),
+            .map(|supervision| supervision.strategy.to_string()),
+        intensity: info
+            .supervision
+            .map(|supervision| intensity(supervision.intensity)),
         restart: info.restart.to_string(),
         shutdown: shutdown(info.shutdown),
         actor: info.actor.to_owned(),
-        pid: info.pid.to_string(),
+        pid: info.pid.map_or_else(String::new, |pid| pid.to_string()),
         restarts: info.restarts,
         since_ms: ms(info.since),
         mailbox_len: info.mailbox_len as u64,
+        state: info.state.to_string(),
+        children: info
+            .supervision
+            .map_or(0, |supervision| supervision.children as u64),
+        intensity_used: info
+            .supervision
+            .map_or(0, |supervision| supervision.intensity_used),
+        child_restarts: info
+            .supervision
+            .map_or(0, |supervision| supervision.child_restarts),
+        child_crashes: info
+            .supervision
+            .map_or(0, |supervision| supervision.child_crashes),
     }
 }
 
@@ -144,6 +170,11 @@ pub(crate) fn outline_entry(outline: &Outline) -> TreeEntry {
         restarts: 0,
         since_ms: 0,
         mailbox_len: 0,
+        state: "planned".into(),
+        children: 0,
+        intensity_used: 0,
+        child_restarts: 0,
+        child_crashes: 0,
     }
 }
 

@@ -2,7 +2,7 @@
 //! tree of its own, in surroundings that are made up, asked over real sockets.
 
 use super::*;
-use crate::admin::protocol::Member;
+use crate::admin::protocol::{Member, Steering};
 use crate::node_name::Incarnation;
 use std::sync::Mutex;
 use supervisors::{Intensity, Root, Strategy, SupervisorSpec, TreeOptions};
@@ -96,6 +96,13 @@ impl Surroundings for Village {
     }
 }
 
+/// Does nothing.
+struct Idle;
+
+impl Actor for Idle {
+    type Context = Context<Self>;
+}
+
 struct Stand {
     root: Root,
     control: Name<Control>,
@@ -113,12 +120,13 @@ async fn stand(allow_crash: bool) -> Stand {
         allow_crash,
     };
     let child = Control::child(&arbiter, &control, options);
+    let idle = ChildSpec::worker("idle", &arbiter, |_: &mut Context<Idle>| Ok(Idle));
     let spec = move || {
         let intensity = Intensity {
             restarts: 3,
             period: Duration::from_secs(60),
         };
-        SupervisorSpec::new(Strategy::OneForOne, intensity, vec![child.clone()])
+        SupervisorSpec::new(Strategy::OneForOne, intensity, vec![child.clone(), idle.clone()])
     };
     let root = supervisors::start(
         ChildSpec::supervisor("root", &arbiter, spec),
@@ -169,7 +177,7 @@ async fn a_status_has_what_the_tree_knows() {
     };
     assert_eq!(
         (status.clients, status.processes, status.allow_crash),
-        (2, 2, true)
+        (2, 3, true)
     );
 }
 
@@ -181,7 +189,7 @@ async fn the_tree_is_listed_parents_first() {
         panic!("{replies:?}")
     };
     let paths: Vec<_> = entries.iter().map(|entry| entry.path.as_str()).collect();
-    assert_eq!(paths, ["root", "root/control"]);
+    assert_eq!(paths, ["root", "root/control", "root/idle"]);
     assert_eq!(entries[0].strategy.as_deref(), Some("one_for_one"));
     assert_eq!(entries[0].intensity.as_deref(), Some("3/60s"));
     assert_eq!(entries[1].kind, "worker");
@@ -274,6 +282,39 @@ async fn a_crashed_actor_is_restarted_and_the_history_has_it() {
         "{}",
         entries[0].reason
     );
+}
+
+#[actix::test]
+async fn a_child_is_stopped_started_and_seen_in_between() {
+    let stand = stand(false).await;
+    let steer = |how, path: &str| stand.ask(Request::Steer { how, path: path.into() });
+    let done = [Reply::Steered("root/idle".into()), Reply::Done];
+    let running = Reply::Failed("root/idle is running".into());
+    assert_eq!(steer(Steering::StartChild, "idle").await, [running]);
+    assert_eq!(steer(Steering::StopChild, "idle").await, done);
+    let replies = stand.ask(Request::Children { path: "root".into() }).await;
+    let [Reply::Tree(entries), Reply::Done] = replies.as_slice() else {
+        panic!("{replies:?}")
+    };
+    let states: Vec<_> = entries.iter().map(|entry| (&*entry.path, &*entry.state)).collect();
+    let whole = [("root", "running"), ("root/control", "running"), ("root/idle", "stopped")];
+    assert_eq!(states, whole);
+    assert_eq!(steer(Steering::StartChild, "idle").await, done);
+    let refused = Reply::Failed("root is the whole node: `ermine stop` stops it".into());
+    assert_eq!(steer(Steering::StartChild, "root").await, [refused]);
+}
+
+#[actix::test]
+async fn a_kill_needs_a_node_that_allows_it() {
+    let kill = || Request::Steer { how: Steering::Kill, path: "idle".into() };
+    let refused = Reply::Failed("this node was not started with --allow-crash".into());
+    assert_eq!(stand(false).await.ask(kill()).await, [refused]);
+    let stand = stand(true).await;
+    assert_eq!(stand.ask(kill()).await, [Reply::Steered("root/idle".into()), Reply::Done]);
+    while stand.root.tree().restarts() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stand.root.tree().history()[0].reason, supervisors::ExitReason::Killed);
 }
 
 #[actix::test]

@@ -37,6 +37,22 @@ fn the_bytes_of_every_request_are_frozen() {
     );
     golden(&Request::Leave, "00000008");
     golden(&Request::Stop, "00000009");
+    golden(&Request::TreeSummary, "0000000a");
+    golden(
+        &Request::Children { path: "r".into() },
+        "0000000b000000000000000172",
+    );
+    for (how, number) in [
+        (Steering::Kill, "00000000"),
+        (Steering::StopChild, "00000001"),
+        (Steering::StartChild, "00000002"),
+    ] {
+        let path = "r".into();
+        golden(
+            &Request::Steer { how, path },
+            &format!("0000000c{number}000000000000000172"),
+        );
+    }
 }
 
 #[test]
@@ -73,6 +89,7 @@ fn the_bytes_of_replies_are_frozen() {
         &Reply::Step(step),
         "0000000900000000000000046e616d6501000000000000000162",
     );
+    golden(&Reply::Steered("r".into()), "0000000a000000000000000172");
 }
 
 #[test]

@@ -10,8 +10,10 @@ use actix::fut::ActorFuture;
 use supervisors::Context;
 
 use super::Session;
+use crate::broker::poison::Fingerprint;
 use crate::limits::{OUTBOX_BYTES_MAX, SESSION_QUEUE_LEN_MAX};
 use crate::mqtt::packet::{Packet, QoS};
+use crate::mqtt::reason::ReasonCode;
 use crate::session::event::{Counted, Event};
 
 /// Bytes that a session reads in one wake-up before its neighbours have their turn.
@@ -109,7 +111,15 @@ impl Session {
                     if matches!(packet, Packet::Publish(_)) {
                         self.seat.office.counters().received.one();
                     }
+                    self.seat.in_hand = Fingerprint::of(&packet);
+                    if self.is_poison() {
+                        self.refuse_poison(&packet, now, ctx);
+                        return false;
+                    }
+                    #[cfg(test)]
+                    crate::broker::poison::fall_over(&packet);
                     self.handle(Event::Packet(packet), now, ctx);
+                    self.seat.in_hand = None;
                 }
                 Err(error) => {
                     tracing::debug!(client = %self.value.client_id(), %error, "malformed packet");
@@ -118,6 +128,27 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Whether earlier sessions of this client have fallen over the packet in hand, and too often.
+    fn is_poison(&self) -> bool {
+        let (Some(suspect), Some(packet)) = (self.suspect, self.seat.in_hand) else {
+            return false;
+        };
+        suspect.is_poison(packet)
+    }
+
+    fn refuse_poison(&mut self, packet: &Packet, now: Instant, ctx: &mut Context<Self>) {
+        self.seat.in_hand = None;
+        self.seat.office.counters().packets_poisonous.one();
+        let client = self.value.client_id();
+        let what = match packet {
+            Packet::Publish(publish) => format!("PUBLISH to {:?}", publish.topic),
+            Packet::Subscribe(subscribe) => format!("SUBSCRIBE to {:?}", subscribe.filters[0].0),
+            _ => "UNSUBSCRIBE".to_owned(),
+        };
+        tracing::error!(%client, "refused a {what} over which the client's session has crashed twice");
+        self.handle(Event::Kick(ReasonCode::ImplementationSpecificError), now, ctx);
     }
 
     /// Whether deliveries stay in the inbox, where they pause their Topics, until the client has taken

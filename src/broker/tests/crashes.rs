@@ -1,7 +1,8 @@
 //! Whoever dies, what stands around it goes on, and QoS 1 is not lost.
 
 use super::rig::{Rig, connect, will, with_rig, with_rig_whose_core_bears};
-use crate::mqtt::packet::QoS;
+use crate::mqtt::packet::{Connect, Packet, ProtocolVersion, QoS};
+use crate::mqtt::reason::ReasonCode;
 
 async fn restarted(rig: &Rig, path: &str) {
     let history = |rig: &Rig| {
@@ -37,6 +38,38 @@ fn a_topic_and_a_delegate_that_crash_keep_their_rows_and_their_inbox() {
         }
         drop((here, there));
         rig.until("the Topic ends", |rig| rig.topics().is_empty()).await;
+    });
+}
+
+#[test]
+fn a_packet_over_which_two_sessions_fell_disconnects_its_client_and_crashes_nobody() {
+    with_rig(|rig| async move {
+        let mut neighbour = rig.client("neighbour", 0).await;
+        neighbour.subscribe("a", QoS::AtLeastOnce).await;
+        let v5 = || Connect { version: ProtocolVersion::V5, ..connect("client") };
+        for _ in 0..2 {
+            let mut client = rig.connect(v5(), 0).await;
+            client.publish("a", "fall over this", QoS::AtLeastOnce).await;
+            assert!(client.is_closed().await);
+            rig.until("it is gone", |rig| rig.session("client").is_none()).await;
+        }
+        for refused in 1..=3 {
+            let mut client = rig.connect(v5(), 0).await;
+            client.publish_acknowledged("a", "something else").await;
+            assert_eq!(neighbour.message().await.1, "something else");
+            client.publish("a", "fall over this", QoS::AtLeastOnce).await;
+            let Packet::Disconnect(told) = client.next().await else {
+                panic!("not disconnected")
+            };
+            assert_eq!(told.reason, ReasonCode::ImplementationSpecificError);
+            assert_eq!(rig.tables.counted().packets_poisonous, refused);
+            rig.until("it is gone", |rig| rig.session("client").is_none()).await;
+        }
+        let crashes = |info: &supervisors::ProcessInfo| info.supervision.map_or(0, |s| s.child_crashes);
+        let crashed: u64 = rig.root.tree().summary().iter().map(crashes).sum();
+        assert_eq!(crashed, 2);
+        neighbour.publish_acknowledged("a", "still here").await;
+        assert_eq!(neighbour.message().await.1, "still here");
     });
 }
 

@@ -32,6 +32,7 @@ impl DynamicSupervisor {
         }
         let Some(pid) = child.pid().cloned() else {
             self.children.remove(id);
+            self.pid.office().hide(id);
             return reply.give(Ok(()));
         };
         let timer = match child.spec.info.shutdown {
@@ -95,6 +96,7 @@ impl DynamicSupervisor {
         }
         self.halt = Some(Halt::default());
         self.children.retain(|_, child| child.pid().is_some());
+        self.pid.office().show(std::iter::empty());
         let mut deadlines: BTreeMap<Duration, Vec<_>> = BTreeMap::new();
         for child in self.children.values_mut() {
             let Some(pid) = child.pid().cloned() else { continue };

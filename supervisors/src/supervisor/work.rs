@@ -12,15 +12,34 @@ use crate::process::Parent;
 use crate::report::{Cause, ErrorContext, ProgressReport, Report, RestartCount};
 use crate::request::{ChildKey, Reply, RestartError};
 use crate::spec::{AutoShutdown, ChildSpec, Restart, child_path};
-use crate::tree::RestartOutcome;
+use crate::tree::{ProcessState, RestartOutcome};
 use actix::AsyncContext;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 impl Supervisor {
-    /// Goes on until a step takes time or nothing is left to do.
+    /// Goes on until a step takes time or nothing is left to do, and shows how things stand.
     pub(super) fn advance(&mut self, ctx: &mut Context<Self>) {
+        self.go_on(ctx);
+        self.show();
+    }
+
+    fn show(&self) {
+        let to_start = |id: &Arc<str>| self.work.as_ref().is_some_and(|work| work.start.contains(id));
+        let absent = self.children.iter().filter_map(|child| {
+            let state = match &child.state {
+                State::Starting(_) | State::Running(_) => return None,
+                State::Stopped if to_start(child.id()) => ProcessState::Starting,
+                State::Stopped => ProcessState::Stopped,
+                State::Ended(..) | State::Restarting(_) => ProcessState::Restarting,
+            };
+            Some((child.spec.info.clone(), state, child.generation))
+        });
+        self.pid.office().show(absent);
+    }
+
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
         while self.waiting.is_none() {
             let Some(work) = &mut self.work else {
                 let Some(job) = self.queue.pop_front() else { return };
@@ -243,7 +262,7 @@ impl Supervisor {
             return;
         };
         let reason = reason.clone();
-        match self.window.add(now()) {
+        match self.pid.office().add_restart(now()) {
             Verdict::Restart(n) => self.plan_restart(at, reason, n),
             Verdict::GiveUp => self.give_up(at, reason, ctx),
         }
@@ -253,6 +272,9 @@ impl Supervisor {
         let Some(at) = self.find_pid(&pid) else { return };
         if self.waiting.as_ref().and_then(Waiting::stopping) == Some(&pid) {
             return self.child_stopped(at, Some(reason), ctx);
+        }
+        if reason.is_abnormal() {
+            self.pid.office().count_crash();
         }
         self.children[at].state = State::Ended(pid.clone(), reason);
         self.children[at].down_since = Some(now());
@@ -283,8 +305,8 @@ impl Supervisor {
             }
             return self.child_is_done(at, ctx);
         }
-        let intensity = self.window.intensity();
-        let verdict = self.window.add(now());
+        let intensity = self.pid.office().intensity;
+        let verdict = self.pid.office().add_restart(now());
         let n = match verdict {
             Verdict::Restart(n) => n,
             Verdict::GiveUp => intensity.restarts.saturating_add(1),
@@ -339,7 +361,7 @@ impl Supervisor {
         let (stop, forget, start) = (ids(&plan.stop), ids(&plan.drop), ids(&plan.start));
         let failed = self.children[at].id().clone();
         let others = start.iter().filter(|id| **id != failed).cloned().collect();
-        let count = RestartCount::new(n, self.window.intensity());
+        let count = RestartCount::new(n, self.pid.office().intensity);
         let facts = RestartFacts {
             failed,
             reason,
@@ -357,7 +379,7 @@ impl Supervisor {
     }
 
     fn give_up(&mut self, at: usize, reason: ExitReason, ctx: &mut Context<Self>) {
-        let (child, intensity) = (&self.children[at], self.window.intensity());
+        let (child, intensity) = (&self.children[at], self.pid.office().intensity);
         // One more than it may be: what the supervisor report of this exit says too.
         let count = RestartCount::new(intensity.restarts.saturating_add(1), intensity);
         let cause = Cause::ReachedMaxRestartIntensity;
