@@ -197,7 +197,8 @@ impl Seen {
     fn is_back(&self, now: Instant) {
         if let Some(pid) = &self.reported {
             let held = now.duration_since(self.since);
-            tracing::warn!(target: "supervisor", "{} came back to its arbiter after about {held:.1?}", pid.path());
+            let path = pid.path();
+            tracing::warn!(target: "supervisor", "{path} came back to its arbiter after about {held:.1?}");
         }
     }
 }

@@ -75,10 +75,12 @@ impl Tree {
     /// See [`SteerError`].
     pub async fn terminate_child(&self, path: &str) -> Result<(), SteerError> {
         let (door, id) = self.door(path)?;
-        Ok(match door {
-            Door::Named(supervisor) => supervisor.call(TerminateChild::new(id)).await??,
-            Door::Dynamic(supervisor) => supervisor.call(TerminateChild::new(id)).await??,
-        })
+        let terminate = TerminateChild::new(id);
+        match door {
+            Door::Named(supervisor) => supervisor.call(terminate).await??,
+            Door::Dynamic(supervisor) => supervisor.call(terminate).await??,
+        }
+        Ok(())
     }
 
     /// Starts the child at `path` again that was stopped or has ended (OTP `restart_child/2`).
