@@ -20,6 +20,12 @@ pub const INFLIGHT_MAX: u16 = 32;
 /// QoS 1 and 2 messages in flight from one client, told in CONNACK.
 pub const RECEIVE_MAXIMUM: u16 = 1024;
 
+/// Topic aliases towards one client, however many more it allows.
+pub const TOPIC_ALIASES_TO_CLIENT_MAX: u16 = 32;
+
+/// Longest topic in bytes that gets an alias towards a client: what is remembered of it stays small.
+pub const TOPIC_ALIASED_BYTES_MAX: usize = 1 << 10;
+
 /// Subscriptions of one session.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 

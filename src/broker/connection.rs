@@ -153,7 +153,9 @@ async fn read_connect(socket: &mut tokio::net::TcpStream, terms: &Terms) -> Hell
 fn admit(mut connect: packet::Connect, terms: &Terms) -> (Attach, Option<ReasonCode>) {
     let nameless = connect.client_id.is_empty();
     let keeps_state = !connect.version.is_v5() && !connect.clean_start;
-    let refused = if nameless && keeps_state {
+    // 3.1 knows no empty client id at all; mosquitto refuses it too.
+    let needs_name = keeps_state || connect.version == ProtocolVersion::V3_1;
+    let refused = if nameless && needs_name {
         Some(ReasonCode::ClientIdentifierNotValid)
     } else if connect.properties.authentication_method.is_some() {
         Some(ReasonCode::BadAuthenticationMethod)

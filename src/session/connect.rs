@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::aliases::AliasesOut;
 use super::event::{Attach, ClientLimits, Effect};
 use super::inbound::Aliases;
 use super::{Session, State, ending, keepalive};
@@ -32,6 +33,8 @@ pub(super) struct Link {
     pub(super) will: Option<Box<Will>>,
     /// Topic aliases of the client; made by the first one.
     pub(super) aliases: Option<Box<Aliases>>,
+    /// Topic aliases towards the client; only if it allows any.
+    pub(super) aliases_out: Option<Box<AliasesOut>>,
 }
 
 impl Session {
@@ -128,6 +131,7 @@ impl Session {
 
 impl Link {
     fn new(connect: Connect, limits: &ClientLimits, keep_alive_s: u16, now: Instant) -> Self {
+        let aliases_out = AliasesOut::new(connect.properties.topic_alias_maximum.unwrap_or(0));
         let expiry_was_zero = connect.properties.session_expiry_interval_s.unwrap_or(0) == 0;
         Self {
             last_activity: now,
@@ -143,6 +147,7 @@ impl Link {
             expiry_was_zero,
             will: connect.will.map(detached_will),
             aliases: None,
+            aliases_out,
         }
     }
 }

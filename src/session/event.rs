@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 
+use crate::mqtt::codec::TopicAlias;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::{Connect, Packet, PacketId, QoS, RetainHandling, SubscriptionOptions, Will};
 use crate::mqtt::reason::ReasonCode;
@@ -199,6 +200,8 @@ pub struct Transmit {
     pub expiry_s: Option<u32>,
     /// 5.0: the subscription identifier.
     pub subscription_identifier: Option<u32>,
+    /// 5.0: the topic alias, where the client allows them.
+    pub alias: Option<TopicAlias>,
 }
 
 /// One filter of a SUBSCRIBE that the session accepted.

@@ -50,6 +50,7 @@ use bytestring::ByteString;
 use crate::mqtt::packet::{Packet, ProtocolVersion};
 use crate::mqtt::reason::ReasonCode;
 
+mod aliases;
 mod connect;
 mod ending;
 pub mod event;

@@ -18,8 +18,8 @@ use crate::mqtt::packet::{Ack, Packet, PacketId, QoS};
 use crate::mqtt::reason::ReasonCode;
 
 /// No PUBLISH is longer than its message's weight and this: fixed header 5, topic length 2, packet
-/// identifier 2, property length 4, expiry 5, subscription identifier 5.
-const OVERHEAD_MAX: usize = 23;
+/// identifier 2, property length 4, expiry 5, subscription identifier 5, topic alias 3.
+const OVERHEAD_MAX: usize = 26;
 
 impl Session {
     /// A topic has a message for this client.
@@ -50,10 +50,14 @@ impl Session {
         if outgoing.qos != QoS::AtMostOnce {
             return self.enqueue(outgoing, now, out);
         }
-        match &self.state {
-            State::Attached(link) => match refusal(link, self.version.is_v5(), &outgoing, now) {
+        let is_v5 = self.version.is_v5();
+        match &mut self.state {
+            State::Attached(link) => match refusal(link, is_v5, &outgoing, now) {
                 Some(counted) => out.push(Effect::Count(counted)),
-                None => out.push(transmit(outgoing, None, false, self.version.is_v5(), now)),
+                None => {
+                    let transmit = transmit(outgoing, None, false, is_v5, now);
+                    out.push(aliased(link, transmit));
+                }
             },
             State::Away(_) => out.push(Effect::Count(Counted::DroppedQoS0Offline)),
             State::New | State::Ended => {}
@@ -80,7 +84,7 @@ impl Session {
 
     /// Begins the exchange of one message; there is room for it.
     fn start(&mut self, outgoing: Outgoing, now: Instant, out: &mut Vec<Effect>) {
-        let State::Attached(link) = &self.state else {
+        let State::Attached(link) = &mut self.state else {
             return;
         };
         let is_v5 = self.version.is_v5();
@@ -88,12 +92,13 @@ impl Session {
             return out.push(Effect::Count(counted));
         }
         let packet_id = self.inflight.push(outgoing.clone());
-        out.push(transmit(outgoing, Some(packet_id), false, is_v5, now));
+        let transmit = transmit(outgoing, Some(packet_id), false, is_v5, now);
+        out.push(aliased(link, transmit));
     }
 
     /// Fills the window: first what an earlier connection left in flight, then the queue.
     pub(super) fn pump(&mut self, now: Instant, out: &mut Vec<Effect>) {
-        let State::Attached(link) = &self.state else {
+        let State::Attached(link) = &mut self.state else {
             return;
         };
         let window = usize::from(link.window);
@@ -104,7 +109,10 @@ impl Session {
                 // connection, and is then treated as if it had been delivered [MQTT-3.1.2-25].
                 let fits = fits(link, is_v5, outgoing);
                 out.push(if fits {
-                    transmit(outgoing.clone(), Some(packet_id), true, is_v5, now)
+                    aliased(
+                        link,
+                        transmit(outgoing.clone(), Some(packet_id), true, is_v5, now),
+                    )
                 } else {
                     Effect::Count(Counted::DroppedTooLarge)
                 });
@@ -244,7 +252,22 @@ fn varint_len(value: usize) -> usize {
     }
 }
 
-fn transmit(outgoing: Outgoing, packet_id: Option<PacketId>, dup: bool, is_v5: bool, now: Instant) -> Effect {
+/// Puts a topic alias in, if the client allows any and the packet has room for one.
+fn aliased(link: &mut Link, mut transmit: Transmit) -> Effect {
+    let roomy = transmit.message.weight() + OVERHEAD_MAX <= link.packet_size_max as usize;
+    if let Some(aliases) = link.aliases_out.as_mut().filter(|_| roomy) {
+        transmit.alias = aliases.of(&transmit.message.topic);
+    }
+    Effect::Transmit(transmit)
+}
+
+fn transmit(
+    outgoing: Outgoing,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    is_v5: bool,
+    now: Instant,
+) -> Transmit {
     let Outgoing {
         message,
         subscription_identifier,
@@ -259,7 +282,7 @@ fn transmit(outgoing: Outgoing, packet_id: Option<PacketId>, dup: bool, is_v5: b
     } else {
         (None, None)
     };
-    Effect::Transmit(Transmit {
+    Transmit {
         message,
         dup,
         qos,
@@ -267,7 +290,8 @@ fn transmit(outgoing: Outgoing, packet_id: Option<PacketId>, dup: bool, is_v5: b
         packet_id,
         expiry_s,
         subscription_identifier,
-    })
+        alias: None,
+    }
 }
 
 /// What is left of the Message Expiry Interval `[MQTT-3.3.2-6]`, in seconds begun: an unexpired message

@@ -12,6 +12,7 @@ use super::{Session, State};
 use crate::mqtt::packet::{Packet, PacketId, SubAck, Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe};
 use crate::mqtt::properties::AckProperties;
 use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::topic::{self, SHARE_PREFIX};
 
 /// From so many on, subscriptions are hashed. Few clients have that many, and a short list is smaller
 /// and faster.
@@ -167,6 +168,11 @@ impl Session {
         let identifier = properties.subscription_identifier;
         let mut request = SubscribeBatch::default();
         for (filter, options) in filters {
+            // What the codec lets pass: a share without name or filter, too many levels.
+            if topic::check_filter(&filter).is_err() {
+                request.verdicts.push(Some(ReasonCode::TopicFilterInvalid));
+                continue;
+            }
             let new = !self.subscriptions.contains(&filter);
             if new && self.subscriptions.len() >= self.limits.subscriptions_max {
                 request.verdicts.push(Some(ReasonCode::QuotaExceeded));
@@ -179,11 +185,14 @@ impl Session {
                 .insert(filter.clone(), Subscription { options, identifier });
             request.verdicts.push(None);
             request.replaced.push((filter.clone(), replaced));
+            // MQTT 5.0 §4.8.2: a shared subscription is not greeted with what is retained.
+            let send_retained = !filter.starts_with(SHARE_PREFIX)
+                && SubscribeRequest::wants_retained(options.retain_handling, new);
             request.accepted.push(SubscribeRequest {
                 filter,
                 options,
                 subscription_identifier: identifier,
-                send_retained: SubscribeRequest::wants_retained(options.retain_handling, new),
+                send_retained,
             });
         }
         let SubscribeBatch {

@@ -9,3 +9,5 @@ mod delivery;
 mod misbehaviour;
 mod sessions;
 mod start;
+mod v5;
+mod v5_time;

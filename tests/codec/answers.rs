@@ -32,11 +32,11 @@ fn answer_to(id: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_version_that_is_not_spoken_is_told_in_the_form_that_the_client_reads() {
+fn a_version_that_is_not_spoken_is_told_so_in_the_form_of_3_1_1() {
     assert_eq!(answer_to("3C02"), [0x20, 2, 0, 1]); // MQIsdp with level 4
     assert_eq!(answer_to("3C03"), [0x20, 2, 0, 1]); // MQTT with level 3
-    assert_eq!(answer_to("5C27"), [0x20, 3, 0, 0x84, 0]); // MQIsdp with level 5
-    assert_eq!(answer_to("5C28"), [0x20, 3, 0, 0x84, 0]); // MQTT with level 6
+    assert_eq!(answer_to("5C27"), [0x20, 2, 0, 1]); // MQIsdp with level 5
+    assert_eq!(answer_to("5C28"), [0x20, 2, 0, 1]); // MQTT with level 6
     assert_eq!(answer_to("C12"), b""); // another protocol
     let bridge = b"\x10\x0d\x00\x04MQTT\x84\x02\x00\x3c\x00\x01a"; // mosquitto asks for a bridge
     assert_eq!(

@@ -50,6 +50,7 @@ fn envelope() -> impl Strategy<Value = Envelope> {
             packet_id: acknowledged.then(|| id(packet_id)),
             expiry_s,
             subscription_identifier: identifier,
+            alias: None,
         }
     })
 }

@@ -110,6 +110,7 @@ impl Wire {
             packet_id: transmit.packet_id,
             expiry_s: transmit.expiry_s,
             subscription_identifier: transmit.subscription_identifier,
+            alias: transmit.alias,
         };
         encode_publish(
             &mut self.output,

@@ -19,8 +19,7 @@
 //! | matter | here |
 //! |---|---|
 //! | Variable Byte Integer longer than needed | refused in 5.0 `[MQTT-1.5.5-1]`, before accepted |
-//! | level 6 and above, `MQIsdp` 5 | CONNACK 0x84 in the form of 5.0 |
-//! | lower levels that do not fit their name (also mosquitto's bridges) | CONNACK 01 in the form of 3.1.1 |
+//! | a level that is not spoken or does not fit its name | CONNACK 01 in the form of 3.1.1, as mosquitto |
 //! | unknown protocol name | closed without an answer |
 //! | malformed CONNECT | CONNACK with the reason in 5.0, closed before |
 //! | 3.1: user name or password flagged, nothing left | accepted as not given: Remaining Length wins |
@@ -48,7 +47,7 @@ use super::packet::{Ack, Packet, PacketId, ProtocolVersion};
 use frame::Header;
 
 pub use super::error::EncodeError;
-pub use encode::{Encoder, Envelope, Sink, encode, encode_publish, transmit_size};
+pub use encode::{Encoder, Envelope, Sink, TopicAlias, encode, encode_publish, transmit_size};
 
 /// Packet types `[MQTT-2.1.2]`.
 mod kind {

@@ -28,8 +28,8 @@ pub(in crate::mqtt::codec) fn connect(frame: &Bytes, header: Header) -> Result<C
 /// Protocol name and level `[MQTT-3.1.2-1]` `[MQTT-3.1.2-2]`.
 ///
 /// An unknown name may be another protocol: closed without a word. A known name with a level that is
-/// not ours is answered in the form that its sender most probably reads: from level 5 upwards the
-/// one of 5.0, below the one of 3.1.1. (mosquitto's bridges set bit 7 of levels 3 and 4.)
+/// not ours is answered as mosquitto does, in the form of 3.1.1; the 0x84 of 5.0 is only allowed
+/// `[MQTT-3.1.2-2]`. (mosquitto's bridges set bit 7 of levels 3 and 4.)
 fn version(packet: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
     let name = packet.slice()?;
     if name != b"MQTT" && name != b"MQIsdp" {
@@ -44,11 +44,7 @@ fn version(packet: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
         (b"MQTT", 4) => Ok(ProtocolVersion::V3_1_1),
         (b"MQTT", 5) => Ok(ProtocolVersion::V5),
         _ => {
-            let form = if level & 0x7F < 5 {
-                ProtocolVersion::V3_1_1
-            } else {
-                ProtocolVersion::V5
-            };
+            let form = ProtocolVersion::V3_1_1;
             let error = DecodeError::new(ReasonCode::UnsupportedProtocolVersion, "MQTT-3.1.2-2");
             Err(error.answered(Answer::ConnAck(form)))
         }

@@ -14,7 +14,7 @@ use crate::mqtt::reason::ReasonCode;
 use properties::Detail;
 use sink::{Counter, put_varint};
 
-pub use publish::{Envelope, encode_publish, transmit_size};
+pub use publish::{Envelope, TopicAlias, encode_publish, transmit_size};
 pub use sink::Sink;
 
 /// Appends `packet` in the form of `version` to `out` and returns its size in bytes. Properties are

@@ -1,5 +1,7 @@
 //! PUBLISH to a receiver, straight from the shared [`Message`]: the code that runs once per delivery.
 
+use std::num::NonZeroU16;
+
 use super::sink::{Sink, varint};
 use crate::mqtt::codec::frame::{REMAINING_LENGTH_MAX, varint_len};
 use crate::mqtt::codec::{kind, property as id};
@@ -22,6 +24,17 @@ pub struct Envelope {
     pub expiry_s: Option<u32>,
     /// Subscription Identifier, 1 to 268,435,455 `[MQTT-3.3.4-3]`; 5.0 only.
     pub subscription_identifier: Option<u32>,
+    /// Topic Alias towards this receiver; 5.0 only.
+    pub alias: Option<TopicAlias>,
+}
+
+/// A Topic Alias towards one receiver `[MQTT-3.3.2-11]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TopicAlias {
+    /// 1 to the Topic Alias Maximum of the receiver.
+    pub number: NonZeroU16,
+    /// Whether the receiver knows it on this connection: the topic name is then left out.
+    pub known: bool,
 }
 
 impl Envelope {
@@ -32,6 +45,15 @@ impl Envelope {
     }
 }
 
+/// The topic name as it goes out: empty behind an alias that the receiver knows.
+#[inline]
+fn topic<'a>(message: &'a Message, envelope: &Envelope) -> &'a [u8] {
+    match envelope.alias {
+        Some(alias) if alias.known => &[],
+        _ => message.topic.as_bytes(),
+    }
+}
+
 /// Bytes of the properties, without the length before them.
 #[inline]
 fn properties_len(message: &Message, envelope: &Envelope) -> usize {
@@ -39,14 +61,15 @@ fn properties_len(message: &Message, envelope: &Envelope) -> usize {
     let subscription = envelope
         .subscription_identifier
         .map_or(0, |identifier| 1 + varint_len(identifier as usize));
-    expiry + subscription + message.pass_through.len()
+    let alias = if envelope.alias.is_some() { 3 } else { 0 };
+    expiry + subscription + alias + message.pass_through.len()
 }
 
 /// Remaining Length, and the Property Length in 5.0.
 #[inline]
 fn lengths(version: ProtocolVersion, message: &Message, envelope: &Envelope) -> (usize, usize) {
     let packet_id = if envelope.packet_id.is_some() { 2 } else { 0 };
-    let remaining = 2 + message.topic.len() + packet_id + message.payload.len();
+    let remaining = 2 + topic(message, envelope).len() + packet_id + message.payload.len();
     if version.is_v5() {
         let properties = properties_len(message, envelope);
         (remaining + varint_len(properties) + properties, properties)
@@ -88,9 +111,10 @@ pub fn encode_publish(
     let mut head = [0; 7];
     head[0] = envelope.first_byte();
     head[1..5].copy_from_slice(&length);
-    head[1 + length_len..3 + length_len].copy_from_slice(&(message.topic.len() as u16).to_be_bytes());
+    let topic = topic(message, envelope);
+    head[1 + length_len..3 + length_len].copy_from_slice(&(topic.len() as u16).to_be_bytes());
     out.put(&head[..3 + length_len]);
-    out.put(message.topic.as_bytes());
+    out.put(topic);
     if let Some(packet_id) = envelope.packet_id {
         out.put(&packet_id.get().to_be_bytes());
     }
@@ -116,6 +140,10 @@ fn put_properties(out: &mut impl Sink, message: &Message, envelope: &Envelope, l
         let (bytes, len) = varint(identifier as usize);
         out.put(&[id::SUBSCRIPTION_IDENTIFIER]);
         out.put(&bytes[..len]);
+    }
+    if let Some(alias) = envelope.alias {
+        let [a, b] = alias.number.get().to_be_bytes();
+        out.put(&[id::TOPIC_ALIAS, a, b]);
     }
     out.put(&message.pass_through);
 }
