@@ -54,7 +54,7 @@ fn a_bad_connect_is_answered_in_5_and_closed_before() {
     {
         let error = refused(Decoder::server(PACKET_SIZE_MAX), &vector.bytes);
         let known = vector.bytes.len() > 9; // long enough to tell its version
-        if vector.version.is_v5() && known {
+        if vector.version.is_v5() && known && error.reason != unspoken {
             let expected = [0x20, 3, 0, error.reason as u8, 0];
             assert_eq!(answer(&error), expected, "{}", vector.id);
         } else if error.reason != unspoken {
