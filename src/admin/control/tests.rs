@@ -287,7 +287,12 @@ async fn a_crashed_actor_is_restarted_and_the_history_has_it() {
 #[actix::test]
 async fn a_child_is_stopped_started_and_seen_in_between() {
     let stand = stand(false).await;
-    let steer = |how, path: &str| stand.ask(Request::Steer { how, path: path.into() });
+    let steer = |how, path: &str| {
+        stand.ask(Request::Steer {
+            how,
+            path: path.into(),
+        })
+    };
     let done = [Reply::Steered("root/idle".into()), Reply::Done];
     let running = Reply::Failed("root/idle is running".into());
     assert_eq!(steer(Steering::StartChild, "idle").await, [running]);
@@ -296,8 +301,15 @@ async fn a_child_is_stopped_started_and_seen_in_between() {
     let [Reply::Tree(entries), Reply::Done] = replies.as_slice() else {
         panic!("{replies:?}")
     };
-    let states: Vec<_> = entries.iter().map(|entry| (&*entry.path, &*entry.state)).collect();
-    let whole = [("root", "running"), ("root/control", "running"), ("root/idle", "stopped")];
+    let states: Vec<_> = entries
+        .iter()
+        .map(|entry| (&*entry.path, &*entry.state))
+        .collect();
+    let whole = [
+        ("root", "running"),
+        ("root/control", "running"),
+        ("root/idle", "stopped"),
+    ];
     assert_eq!(states, whole);
     assert_eq!(steer(Steering::StartChild, "idle").await, done);
     let refused = Reply::Failed("root is the whole node: `ermine stop` stops it".into());
@@ -306,15 +318,24 @@ async fn a_child_is_stopped_started_and_seen_in_between() {
 
 #[actix::test]
 async fn a_kill_needs_a_node_that_allows_it() {
-    let kill = || Request::Steer { how: Steering::Kill, path: "idle".into() };
+    let kill = || Request::Steer {
+        how: Steering::Kill,
+        path: "idle".into(),
+    };
     let refused = Reply::Failed("this node was not started with --allow-crash".into());
     assert_eq!(stand(false).await.ask(kill()).await, [refused]);
     let stand = stand(true).await;
-    assert_eq!(stand.ask(kill()).await, [Reply::Steered("root/idle".into()), Reply::Done]);
+    assert_eq!(
+        stand.ask(kill()).await,
+        [Reply::Steered("root/idle".into()), Reply::Done]
+    );
     while stand.root.tree().restarts() == 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(stand.root.tree().history()[0].reason, supervisors::ExitReason::Killed);
+    assert_eq!(
+        stand.root.tree().history()[0].reason,
+        supervisors::ExitReason::Killed
+    );
 }
 
 #[actix::test]

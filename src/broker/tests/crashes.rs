@@ -45,7 +45,13 @@ fn a_topic_and_a_delegate_that_crash_keep_their_rows_and_their_inbox() {
 /// Waits until the shard knows that a client's session has ended.
 async fn gone(rig: &Rig, id: &str) {
     let shard = rig.tables.names.shard(id);
-    while shard.call(WhichChildren).await.unwrap().iter().any(|child| &*child.id == id) {}
+    while shard
+        .call(WhichChildren)
+        .await
+        .unwrap()
+        .iter()
+        .any(|child| &*child.id == id)
+    {}
 }
 
 #[test]
@@ -53,7 +59,10 @@ fn a_packet_over_which_two_sessions_fell_disconnects_its_client_and_crashes_nobo
     with_rig(|rig| async move {
         let mut neighbour = rig.client("neighbour", 0).await;
         neighbour.subscribe("a", QoS::AtLeastOnce).await;
-        let v5 = || Connect { version: ProtocolVersion::V5, ..connect("client") };
+        let v5 = || Connect {
+            version: ProtocolVersion::V5,
+            ..connect("client")
+        };
         for _ in 0..2 {
             let mut client = rig.connect(v5(), 0).await;
             client.publish("a", "fall over this", QoS::AtLeastOnce).await;
