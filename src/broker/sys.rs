@@ -9,7 +9,7 @@
 mod supervision;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext};
@@ -24,6 +24,9 @@ use crate::mqtt::packet::QoS;
 
 /// Time between two rounds of `$SYS` (mosquitto's `sys_interval`).
 const SYS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// When `$SYS` is first published: whoever starts a node to look at it need not wait for a whole round.
+const SYS_FIRST_AFTER: Duration = Duration::from_secs(1);
 
 /// Time between two pulses.
 const PULSE_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,6 +58,7 @@ impl Sys {
 
     fn init(tables: &Arc<Tables>, ctx: &mut Context<Self>) -> Self {
         let count = tables.arbiters.all.len();
+        ctx.run_later(SYS_FIRST_AFTER, |sys, _| sys.publish_all());
         ctx.run_interval(SYS_INTERVAL, |sys, _| sys.publish_all());
         ctx.run_interval(PULSE_INTERVAL, |sys, _| sys.pulse());
         Self {
@@ -101,9 +105,25 @@ impl Sys {
         }
     }
 
+    /// Sessions with a client. Only read here: a torn table is for its writer to escalate.
+    fn connected(&self) -> u64 {
+        let table = self.tables.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        table.values().filter(|known| known.attached).count() as u64
+    }
+
+    fn retained(&self) -> u64 {
+        let store = self
+            .tables
+            .retained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        store.len() as u64
+    }
+
     fn publish_all(&self) {
         let counted = self.tables.counted();
-        let connected = counted.sessions_opened.saturating_sub(counted.sessions_closed);
+        let sessions = counted.sessions_opened.saturating_sub(counted.sessions_closed);
+        let connected = self.connected();
         let dropped: u64 = counted
             .list()
             .iter()
@@ -119,7 +139,13 @@ impl Sys {
             &format!("{} seconds", self.began.elapsed().as_secs()),
         );
         let numbers = [
-            ("$SYS/broker/clients/total", connected),
+            ("$SYS/broker/clients/total", sessions),
+            ("$SYS/broker/clients/connected", connected),
+            (
+                "$SYS/broker/clients/disconnected",
+                sessions.saturating_sub(connected),
+            ),
+            ("$SYS/broker/retained messages/count", self.retained()),
             ("$SYS/broker/publish/messages/received", counted.received),
             ("$SYS/broker/publish/messages/sent", counted.delivered),
             ("$SYS/broker/publish/messages/dropped", dropped),

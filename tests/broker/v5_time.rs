@@ -214,3 +214,21 @@ fn an_older_client_is_answered_as_its_version_wants() {
     old.send_bytes(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'a']);
     assert_eq!(old.assert_closed(), None);
 }
+
+#[test]
+fn the_broker_tells_of_itself_in_topics_that_no_wildcard_in_front_matches() {
+    // [MQTT-4.7.2-1]; the names are mosquitto's where they mean the same.
+    let host = Host::new();
+    let node = host.start("ermine@127.0.0.1");
+    let mut wide = Options::v5("wide").connect(node.mqtt);
+    wide.subscribe("#", QoS::AtMostOnce);
+    let mut curious = Options::v5("curious").connect(node.mqtt);
+    curious.subscribe("$SYS/broker/clients/+", QoS::AtMostOnce);
+    let mut missing = vec![("total", "2"), ("connected", "2"), ("disconnected", "0")];
+    while !missing.is_empty() {
+        // The first round may have been before both had come.
+        let message = curious.message();
+        missing.retain(|(name, number)| !message.topic.ends_with(name) || message.payload != *number);
+    }
+    wide.assert_quiet();
+}
