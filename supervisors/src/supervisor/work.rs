@@ -336,7 +336,7 @@ impl Supervisor {
         let others_left = || {
             self.children
                 .iter()
-                .any(|child| child.spec.info.significant && child.pid().is_some())
+                .any(|child| child.spec.info.significant && !matches!(child.state, State::Stopped))
         };
         let shut_down = significant
             && match self.auto_shutdown {

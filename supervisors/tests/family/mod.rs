@@ -142,7 +142,7 @@ impl Drop for Child {
 }
 
 /// Ends the child in a given way.
-#[derive(Message, Clone)]
+#[derive(Message, Clone, Debug)]
 #[rtype(result = "()")]
 pub enum End {
     Normally,
