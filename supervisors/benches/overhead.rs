@@ -1,7 +1,7 @@
 //! What supervision costs: per message, per poll, per process, and for looking at 100,000 of them.
 //!
-//! `cargo bench -p supervisors` prints figures and judges nothing: a shared machine is no judge. Each figure is
-//! the best of several rounds, bare actix beside a supervised process doing the same work.
+//! `cargo bench -p supervisors` prints figures and judges nothing: a shared machine is no judge. Each figure
+//! is the best of several rounds, bare actix beside a supervised process doing the same work.
 #![allow(missing_docs)]
 // The comparison needs bare actors.
 #![allow(clippy::disallowed_methods)]
@@ -226,9 +226,8 @@ async fn disturbed(what: &str, name: &Name<Supervised>, look: impl Fn() -> usize
     times.sort();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
     let (median, p99, p999) = (at(0.5), at(0.99), at(0.999));
-    println!(
-        "a question across threads while {what:<14} p50 {median:?}   p99 {p99:?}   p99.9 {p999:?}   ({looks} looks)"
-    );
+    print!("a question across threads while {what:<14} p50 {median:?}   p99 {p99:?}   ");
+    println!("p99.9 {p999:?}   ({looks} looks)");
 }
 
 async fn trees() {

@@ -131,11 +131,11 @@ fn all_significant_shuts_down_with_the_last_if_that_ends_by_itself() {
         for restart in [Restart::Transient, Restart::Temporary] {
             for first in ENDINGS {
                 for last in ENDINGS {
-                    // A crash or a restart of the sibling brings a transient child back: it never was the first.
+                    // A crash, or a restart of the sibling, brings a transient child back.
                     let back = restart == Restart::Transient
                         && (first != Ending::Terminated)
                         && !counts(restart, first);
-                    // Temporary ones both end with their sibling, not by themselves: nobody is left to be the last.
+                    // Temporary ones both end with their sibling: nobody is left to be the last.
                     if first == Ending::WithSibling && restart == Restart::Temporary {
                         continue;
                     }

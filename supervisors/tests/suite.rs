@@ -7,7 +7,7 @@
 //! | `sup_stop`, `child_unlink` | `shutdown.rs` |
 //! | `child_adm`, `child_specs`, `count_children`, `tree` | `shutdown.rs`, `steering.rs`, `supervision.rs` |
 //! | `normal_`, `shutdown_`, `abnormal_termination`, `temporary_bystander` | `grid.rs` |
-//! | `restart_one_for_one` to `restart_rest_for_one`, `multiple_restarts` | `grid.rs`, `escalation.rs`, here |
+//! | `restart_one_for_one` …, `multiple_restarts` | `grid.rs`, `escalation.rs`, here |
 //! | `restart_simple_one_for_one`, `simple_one_for_one_*` | here, `dynamic.rs` |
 //! | `hanging_restart_loop*` | here |
 //! | `auto_shutdown` | `significant.rs` |
