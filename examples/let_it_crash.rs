@@ -158,12 +158,15 @@ fn subscriber(node: &Node, id: &str) -> Told<Client> {
 /// Crashes a worker and shows the reports until that of its restart.
 fn crash_worker(host: &Host, node: &Node, path: &str) -> Told {
     let supervisor = format!("supervisor: {}", parent(path));
+    // Not just any: a sibling that was restarted with the worker before may report only now.
+    let escaped = path.rsplit('/').next().unwrap_or(path);
+    let id = format!("{{id,{}}}", escaped.replace("%2F", "/").replace("%25", "%"));
     let mark = node.log.mark();
     host.show(&format!("crash {path} --node {N1}"))?;
     let reports = node
         .log
         .wait_for_report(mark, &format!("{path} is restarted"), |report| {
-            report.starts_with("=PROGRESS REPORT") && report.contains(&supervisor)
+            report.starts_with("=PROGRESS REPORT") && report.contains(&supervisor) && report.contains(&id)
         })?;
     println!("{reports}");
     match reports.contains(&format!("crasher: {path}\n")) {
