@@ -4,7 +4,8 @@
 //! `docs/BENCHMARKS.md`.
 //!
 //! ```text
-//! cargo bench --bench load -- --broker NAME=HOST:PORT,PID [--broker …] [--only pairs] [--rounds 3] [--seconds 2]
+//! cargo bench --bench load -- --broker NAME=HOST:PORT,PID [--broker …] \
+//!     [--only pairs] [--rounds 3] [--seconds 2]
 //! ```
 
 mod process;

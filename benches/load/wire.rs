@@ -1,6 +1,7 @@
 //! One client of the load: a socket, pre-encoded packets, and the least of MQTT 3.1.1 that is needed to
 //! answer a broker. Own code, so that neither the product's codec nor a library is measured along.
 
+use std::cell::RefCell;
 use std::io;
 
 use tokio::io::AsyncWriteExt;
@@ -11,8 +12,13 @@ use crate::tally::Tally;
 /// Bytes of every payload: publisher (4), sequence number (8), padding.
 pub(crate) const PAYLOAD_LEN: usize = 64;
 
-/// Longest fixed header: the packets here are shorter than 128 bytes, but others may come.
+/// Bytes that one read takes.
 const READ_LEN: usize = 64 << 10;
+
+thread_local! {
+    /// What is read comes here first: thousands of idle clients need no buffers of their own.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A connected client.
 pub(crate) struct Wire {
@@ -140,7 +146,6 @@ impl Wire {
     }
 
     async fn fill_up_to(&mut self, len_max: usize) -> io::Result<()> {
-        thread_local! { static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) }; }
         loop {
             self.socket.readable().await?;
             let read = SCRATCH.with_borrow_mut(|scratch| {
