@@ -65,6 +65,8 @@ pub(crate) struct Control {
 #[derive(Default)]
 struct Cold {
     waker: Option<Waker>,
+    /// The first of `monitors`; most processes have one, and a map with one entry takes a third of a KiB.
+    monitor: Option<(u64, (u64, Notice))>,
     monitors: BTreeMap<u64, (u64, Notice)>,
     /// Boxed because it is nearly always absent, and there may be 100,000 processes.
     rare: Option<Box<Rare>>,
@@ -237,7 +239,11 @@ impl Pid {
         let monitor = MonitorRef(NEXT_MONITOR.fetch_add(1, Relaxed));
         let mut cold = self.cold();
         if self.is_alive() {
-            cold.monitors.insert(monitor.0, (watcher, notice));
+            if cold.monitor.is_none() {
+                cold.monitor = Some((monitor.0, (watcher, notice)));
+            } else {
+                cold.monitors.insert(monitor.0, (watcher, notice));
+            }
             return monitor;
         }
         drop(cold);
@@ -252,7 +258,12 @@ impl Pid {
 
     pub(crate) fn unwatch(&self, monitor: MonitorRef) {
         // Dropped after the lock: a notice holds a reference to the watcher's mailbox.
-        let notice = self.cold().monitors.remove(&monitor.0);
+        let mut cold = self.cold();
+        let notice = match cold.monitor.take_if(|(number, _)| *number == monitor.0) {
+            Some((_, notice)) => Some(notice),
+            None => cold.monitors.remove(&monitor.0),
+        };
+        drop(cold);
         drop(notice);
     }
 
@@ -262,10 +273,11 @@ impl Pid {
         if let Some(office) = self.0.office.get() {
             office.close();
         }
-        let (monitors, waker, rare) = {
+        let (first, monitors, waker, rare) = {
             let mut cold = self.cold();
             self.0.stage.store(BURIED, Release);
             (
+                cold.monitor.take(),
                 std::mem::take(&mut cold.monitors),
                 cold.waker.take(),
                 cold.rare.take(),
@@ -273,7 +285,7 @@ impl Pid {
         };
         drop(waker);
         self.end_links(rare.map(|rare| rare.links).unwrap_or_default(), reason);
-        for (number, (watcher, notice)) in monitors {
+        for (number, (watcher, notice)) in first.into_iter().chain(monitors) {
             notice(Down {
                 pid: self.clone(),
                 reason: reason.clone(),
