@@ -165,6 +165,7 @@ impl Session {
         if let Some(at) = expires_at {
             out.push(Effect::WakeAt(at));
         }
+        self.inflight.detach();
         self.state = State::Away(Away {
             expires_at,
             will: delayed,

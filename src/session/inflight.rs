@@ -124,6 +124,15 @@ impl Inflight {
         }
     }
 
+    /// The connection is gone: what is in flight may wait for long.
+    pub(super) fn detach(&mut self) {
+        for slot in &mut self.slots {
+            if let Stage::Held(outgoing) | Stage::Sent(outgoing) = &mut slot.stage {
+                outgoing.detach();
+            }
+        }
+    }
+
     /// A new connection: nothing was sent on it yet.
     pub(super) fn hold_all(&mut self) {
         self.held = 0;

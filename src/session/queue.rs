@@ -14,10 +14,13 @@ use crate::mqtt::packet::QoS;
 /// Slots that an empty queue keeps; a burst's memory beyond it is given back.
 const IDLE_CAPACITY: usize = 32;
 
+/// Longest message, in bytes, of which each waiting receiver has its own copy.
+const DETACHED_MAX: usize = 4 << 10;
+
 /// A QoS 1 or 2 message for one client, as it is to be sent.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing {
-    /// Shared with the other receivers.
+    /// Shared with the other receivers, unless it was [`Outgoing::detach`]ed.
     pub(super) message: Arc<Message>,
     /// Subscription Identifier (5.0), never 0.
     pub(super) subscription_identifier: Option<NonZeroU32>,
@@ -28,6 +31,14 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Before it waits for long: a short message is copied, for it is a range of a read of up to 32 KiB and
+    /// would keep all of that alive. A long one stays shared.
+    pub(super) fn detach(&mut self) {
+        if self.message.weight() <= DETACHED_MAX {
+            self.message = Arc::new(self.message.detached());
+        }
+    }
+
     /// Whether its Message Expiry Interval is over.
     pub(super) fn is_expired(&self, now: Instant) -> bool {
         is_expired(&self.message, now)
@@ -72,7 +83,12 @@ impl Queue {
     }
 
     /// Appends a message, if there is room. The queue is unchanged otherwise.
-    pub(super) fn push(&mut self, outgoing: Outgoing, len_max: usize, bytes_max: usize) -> Result<(), Full> {
+    pub(super) fn push(
+        &mut self,
+        mut outgoing: Outgoing,
+        len_max: usize,
+        bytes_max: usize,
+    ) -> Result<(), Full> {
         let weight = outgoing.message.weight();
         if !self.has_room(weight, len_max, bytes_max) {
             return Err(Full);
@@ -80,6 +96,7 @@ impl Queue {
         if let Some(at) = outgoing.message.expires_at {
             self.expiry_first = Some(self.expiry_first.map_or(at, |first| first.min(at)));
         }
+        outgoing.detach();
         self.bytes += weight;
         self.messages.push_back(outgoing);
         Ok(())
