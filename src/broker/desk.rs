@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 
-use super::mail::{Errand, FilterId, Receipt};
+use super::mail::{Errand, FilterId, MESSAGE_OVERHEAD, Receipt};
 use super::office::Office;
 use super::port::{Port, Room, WakeSlot};
 use super::router::{Joined, Left, Vacant};
@@ -30,9 +30,6 @@ const DELIVERIES_PER_POLL: usize = 8192;
 
 /// Times an entry is begun before it counts as poison: once, and once again after a crash.
 const ATTEMPTS_MAX: u8 = 2;
-
-/// A message's bookkeeping at the desk, in bytes, beside its own weight.
-const ENTRY_OVERHEAD: usize = 64;
 
 /// The members of a shared group on all arbiters of this node: how many each has, and whose turn it is.
 #[derive(Debug)]
@@ -145,7 +142,7 @@ impl Desk {
     pub(super) fn push(&self, entry: Entry) {
         if let Entry::Message { message, .. } = &entry {
             self.inbox_bytes
-                .set(self.inbox_bytes.get() + message.weight() + ENTRY_OVERHEAD);
+                .set(self.inbox_bytes.get() + message.weight() + MESSAGE_OVERHEAD);
         }
         self.inbox.borrow_mut().push_back(entry);
         self.wake.wake();
@@ -228,7 +225,7 @@ impl Desk {
             self.inbox_bytes.set(
                 self.inbox_bytes
                     .get()
-                    .saturating_sub(message.weight() + ENTRY_OVERHEAD),
+                    .saturating_sub(message.weight() + MESSAGE_OVERHEAD),
             );
             office.dispatched(receipt, from, &message);
         }

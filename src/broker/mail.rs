@@ -12,6 +12,10 @@ use bytestring::ByteString;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::SubscriptionOptions;
 
+/// Bytes that a waiting message costs beside its own: the shared value, and its place in a desk, the mail or
+/// an inbox. Without it a flood of short messages would weigh a third of what it takes.
+pub(super) const MESSAGE_OVERHEAD: usize = size_of::<Message>() + 64;
+
 /// Names one subscribed filter of this node, `$share/…` included. Never used twice, so a parcel for a
 /// filter that is gone cannot reach another one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -22,20 +22,18 @@ use bytestring::ByteString;
 
 use super::counters::Counters;
 use super::desk::{Desk, Entry};
-use super::mail::{Bundle, FilterId, Parcel, PortId, Receipt};
+use super::mail::{Bundle, FilterId, MESSAGE_OVERHEAD, Parcel, PortId, Receipt};
 use super::mailman::Collect;
 use super::port::{Port, Sweep, WakeSlot};
 use super::publish::{Forwards, Holds, Matches, Receipts};
 use super::tables::Tables;
 use crate::limits::{MAIL_CREDIT_BYTES, SLOW_AFTER};
 use crate::mqtt::message::Message;
+use crate::session::event::Effect;
 
 thread_local! {
     static HERE: RefCell<Option<Rc<Office>>> = const { RefCell::new(None) };
 }
-
-/// Bytes that a message counts for in the mail beside its weight.
-const PARCEL_OVERHEAD: usize = 64;
 
 /// Mail that has been taken in is credited in steps of this size, so that credit rarely travels alone.
 const CREDIT_STEP: usize = MAIL_CREDIT_BYTES / 16;
@@ -59,12 +57,16 @@ pub struct Office {
     paused_elsewhere: RefCell<AHashMap<FilterId, u64>>,
     /// Publishers that hold their reading until something resumes.
     waiters: RefCell<Vec<Waker>>,
+    /// Counts from 1 how often `waiters` was emptied.
+    waiting_round: Cell<u64>,
     /// Ports that pause a desk: swept until they move or are slow.
     watched: RefCell<Vec<Rc<Port>>>,
     /// Messages for other nodes, gathered until the mailman's next poll.
     pub(super) forwards: RefCell<Forwards>,
     pub(super) receipts: RefCell<Receipts>,
     pub(super) matches: RefCell<Matches>,
+    /// What one event of one session causes. Empty in between, kept for its room.
+    pub(super) effects: RefCell<Vec<Effect>>,
     /// What the messages of other nodes wait for.
     pub(super) lane_holds: RefCell<Holds>,
     /// Wakes the mailman.
@@ -91,10 +93,12 @@ impl Office {
             incoming: RefCell::default(),
             paused_elsewhere: RefCell::default(),
             waiters: RefCell::default(),
+            waiting_round: Cell::new(1),
             watched: RefCell::default(),
             forwards: RefCell::default(),
             receipts: RefCell::default(),
             matches: RefCell::default(),
+            effects: RefCell::default(),
             lane_holds: RefCell::default(),
             wake: WakeSlot::default(),
         });
@@ -247,17 +251,20 @@ impl Office {
             .any(|bytes| bytes.get() > MAIL_CREDIT_BYTES)
     }
 
-    /// Wakes this publisher when something resumes; it looks for itself what.
-    pub(super) fn wait(&self, waker: &Waker) {
-        let mut waiters = self.waiters.borrow_mut();
-        if !waiters.iter().any(|known| known.will_wake(waker)) {
-            waiters.push(waker.clone());
+    /// Wakes this publisher when something resumes; it looks for itself what. `since` is the round in which
+    /// it did so last, so that nobody looks for it among thousands; the present one is returned.
+    pub(super) fn wait(&self, waker: &Waker, since: u64) -> u64 {
+        let round = self.waiting_round.get();
+        if since != round {
+            self.waiters.borrow_mut().push(waker.clone());
             // The mailman sweeps as long as somebody waits: the queue of a link wakes nobody.
             self.wake.wake();
         }
+        round
     }
 
     pub(super) fn wake_waiters(&self) {
+        self.waiting_round.set(self.waiting_round.get() + 1);
         for waker in self.waiters.take() {
             waker.wake();
         }
@@ -297,7 +304,7 @@ impl Office {
         }
         if let Parcel::Message { message, .. } = &parcel {
             let bytes = &self.uncredited[arbiter];
-            bytes.set(bytes.get() + message.weight() + PARCEL_OVERHEAD);
+            bytes.set(bytes.get() + message.weight() + MESSAGE_OVERHEAD);
         }
         self.out.borrow_mut()[arbiter].push(parcel);
         self.wake.wake();
@@ -407,7 +414,7 @@ impl Office {
         }
         let from = usize::from(from);
         if from != self.me {
-            let credit = self.credit[from].get() + message.weight() + PARCEL_OVERHEAD;
+            let credit = self.credit[from].get() + message.weight() + MESSAGE_OVERHEAD;
             self.credit[from].set(credit);
             if credit >= CREDIT_STEP {
                 self.credit[from].set(0);

@@ -14,7 +14,7 @@ use ahash::AHashMap;
 use bytestring::ByteString;
 
 use super::desk::Desk;
-use super::mail::{FilterId, PortId};
+use super::mail::{FilterId, MESSAGE_OVERHEAD, PortId};
 use crate::limits::OUTBOX_BYTES_MAX;
 use crate::session::event::{Delivery, PublishOutcome, PublishToken};
 
@@ -88,9 +88,6 @@ pub(super) enum Room {
     /// The session is gone.
     Closed,
 }
-
-/// Bookkeeping that each waiting delivery costs beside its message's bytes.
-const DELIVERY_OVERHEAD: usize = 64;
 
 impl Port {
     pub(super) fn new(id: PortId, client_id: ByteString) -> Rc<Self> {
@@ -249,5 +246,5 @@ pub(super) enum Sweep {
 }
 
 fn delivery_weight(delivery: &Delivery) -> usize {
-    delivery.message.weight() + DELIVERY_OVERHEAD
+    delivery.message.weight() + MESSAGE_OVERHEAD
 }

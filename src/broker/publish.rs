@@ -90,6 +90,8 @@ pub(super) struct Holds {
     links: SmallVec<[Link; 1]>,
     /// Whether anything was published: only then a choked mail concerns this publisher.
     published: bool,
+    /// The office's round of waiting in which the publisher has left its waker; 0 never.
+    waits_in: u64,
 }
 
 impl Holds {
@@ -108,7 +110,7 @@ impl Holds {
         self.links.retain(|link| is_full(link));
         let held = !self.filters.is_empty() || !self.links.is_empty() || office.is_choked();
         if held {
-            office.wait(waker);
+            self.waits_in = office.wait(waker, self.waits_in);
         } else {
             self.published = false;
         }
@@ -298,6 +300,8 @@ impl Office {
 
     fn is_lane_held(&self, waker: &Waker) -> bool {
         let mut holds = self.lane_holds.take();
+        // Every link's reader asks through these holds, each with a waker of its own.
+        holds.waits_in = 0;
         let held = holds.is_held(self, waker);
         self.lane_holds.replace(holds);
         held

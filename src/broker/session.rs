@@ -40,11 +40,14 @@ use super::wills;
 use crate::mqtt::packet::{ProtocolVersion, Will};
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Session as Value;
-use crate::session::event::{Attach, Delivery, Effect, Event};
+use crate::session::event::{Attach, Delivery, Event};
 
 mod effects;
 mod turn;
 mod wire;
+
+/// Longest list of effects whose room is kept.
+const EFFECTS_KEPT: usize = 256;
 
 /// A socket whose CONNECT has been read and allowed, on its way to its session.
 #[derive(Debug)]
@@ -140,8 +143,6 @@ pub struct Session {
     wire: Option<Wire>,
     /// What it waits for before it reads on.
     holds: Holds,
-    /// Empty between two events; kept for its room.
-    effects: Vec<Effect>,
     /// Over what earlier sessions of this client have crashed.
     suspect: Option<Suspect>,
     /// Requests to the router; one is asked at a time, so their order is kept over a crash of the router.
@@ -212,7 +213,6 @@ impl Session {
             value,
             wire: None,
             holds: Holds::default(),
-            effects: Vec::new(),
             suspect,
             asks: VecDeque::new(),
             asking: false,
@@ -257,13 +257,14 @@ impl Session {
     }
 
     fn handle(&mut self, event: Event, now: Instant, ctx: &mut Context<Self>) {
-        let mut effects = std::mem::take(&mut self.effects);
+        // One list for all sessions of the arbiter, for its room; an event inside an event has its own.
+        let mut effects = self.seat.office.effects.take();
         self.value.handle(event, now, &mut effects);
         for effect in effects.drain(..) {
             self.carry_out(effect, now, ctx);
         }
-        if effects.capacity() <= 16 {
-            self.effects = effects;
+        if effects.capacity() <= EFFECTS_KEPT {
+            self.seat.office.effects.replace(effects);
         }
     }
 

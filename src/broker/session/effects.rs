@@ -3,6 +3,7 @@
 //! What is sent here is written by the turn that follows: actix polls a turn after each message that an
 //! actor handled, and an answer of the router asks for one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -139,7 +140,11 @@ impl Session {
         if self.asking {
             return;
         }
-        let Some(ask) = self.asks.pop_front() else { return };
+        let Some(ask) = self.asks.pop_front() else {
+            // An idle session keeps no room for requests.
+            self.asks = VecDeque::new();
+            return;
+        };
         self.asking = true;
         self.ask_router(ask, 1, ctx);
     }

@@ -17,7 +17,7 @@ use crate::mqtt::reason::ReasonCode;
 use crate::session::event::{Counted, Event};
 
 /// Bytes that a session reads in one wake-up before its neighbours have their turn.
-const READ_BUDGET: usize = 64 << 10;
+const READ_BUDGET: usize = 32 << 10;
 
 /// Deadlines that may pass in one wake-up; more are the next one's.
 const WAKES_PER_TURN: usize = 4;

@@ -1,7 +1,8 @@
 //! A transport: a client's socket with its codec and its two buffers. Knows bytes, not sessions.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::session::event::Transmit;
 const READ_MIN: usize = 1 << 10;
 
 /// Bytes that one read of a busy client takes.
-const READ_MAX: usize = 64 << 10;
+const READ_MAX: usize = 32 << 10;
 
 /// How long a closed transport may take to write what it still has and to hear the client's FIN.
 const LINGER: Duration = Duration::from_secs(2);
@@ -67,33 +68,30 @@ impl Wire {
 
     /// One read. `Ok(0)` is the client's FIN. Nothing is reserved while nothing has come.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.socket.poll_read_ready(cx))?;
+        ready!(self.socket.poll_read_ready(cx))?;
+        if self.input.is_empty() {
+            // Not the old buffer: messages of earlier reads may still hold on to it.
+            self.input = BytesMut::new();
+        }
+        let announced = self.decoder.announced(&self.input).ok().flatten().unwrap_or(0);
+        let missing = announced.saturating_sub(self.input.len()).min(READ_MAX);
+        self.input.reserve(self.read_size.max(missing));
+        let room = self.input.capacity() - self.input.len();
+        // Not `try_read_buf`: this one knows that a read which leaves room has emptied the socket, and
+        // saves the next one, which would only find that out.
+        let Poll::Ready(read) = pin!(self.socket.read_buf(&mut self.input)).poll(cx) else {
             if self.input.is_empty() {
-                // Not the old buffer: messages of earlier reads may still hold on to it.
                 self.input = BytesMut::new();
             }
-            let announced = self.decoder.announced(&self.input).ok().flatten().unwrap_or(0);
-            let missing = announced.saturating_sub(self.input.len()).min(READ_MAX);
-            self.input.reserve(self.read_size.max(missing));
-            let room = self.input.capacity() - self.input.len();
-            match self.socket.try_read_buf(&mut self.input) {
-                Ok(len) => {
-                    self.read_size = match len {
-                        _ if len >= room => (self.read_size * 2).min(READ_MAX),
-                        _ if len < room / 4 => (self.read_size / 2).max(READ_MIN),
-                        _ => self.read_size,
-                    };
-                    return Poll::Ready(Ok(len));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.input.is_empty() {
-                        self.input = BytesMut::new();
-                    }
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+            return Poll::Pending;
+        };
+        let len = read?;
+        self.read_size = match len {
+            _ if len >= room => (self.read_size * 2).min(READ_MAX),
+            _ if len < room / 4 => (self.read_size / 2).max(READ_MIN),
+            _ => self.read_size,
+        };
+        Poll::Ready(Ok(len))
     }
 
     /// Appends a control packet.
