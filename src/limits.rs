@@ -154,9 +154,9 @@ pub const LINK_RESUME_UNREGISTERED_WITHIN: Duration = Duration::from_secs(1);
 /// killed is to be gone within a second.
 pub const LINK_GRACE: Duration = Duration::from_millis(500);
 
-/// How long a closed link still takes what its publishers' arbiters are about to hand over, to put it
-/// aside: many ticks of a mailman.
-pub const LINK_LINGER: Duration = Duration::from_millis(50);
+/// … and how long when it is our own end that crashed: the processes between nodes are back much sooner, but
+/// a registry that changes hands meanwhile takes its time. Publishers wait for their PUBACK until then.
+pub const LINK_CRASH_GRACE: Duration = Duration::from_secs(2);
 
 /// Read buffer of one link, in bytes (measured, design §10).
 pub const LINK_READ_BUFFER_BYTES: usize = 64 << 10;

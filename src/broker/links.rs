@@ -1,22 +1,23 @@
 //! What the broker and the processes between nodes say to each other.
 //!
-//! The broker has never heard of a cluster: to it another node is a [`Link`], two mailboxes and a
-//! counter. A link is put up with [`LinkUp`] and taken down with [`LinkDown`], both told to the
+//! The broker has never heard of a cluster: to it another node is a [`Link`], a mailbox and an
+//! outbox. A link is put up with [`LinkUp`] and taken down with [`LinkDown`], both told to the
 //! router. From then on
 //!
 //! - the router casts a [`RouteDelta`] to every link for each change of this node's own slice,
-//! - publishers' arbiters cast a [`Forward`] for what matched a route of that node,
+//! - publishers' arbiters lay what matched a route of that node into its [`Outbox`],
 //! - the link tells the router of the other side's slice with [`ApplySnapshot`] and [`ApplyDelta`],
 //!   and gives what was forwarded to it to [`super::publish::dispatch`].
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use actix::Message as ActixMessage;
 use bytestring::ByteString;
 use supervisors::Caster;
 
+pub use super::outbox::Outbox;
 pub use super::publish::Share;
+pub use super::tray::Bell;
 
 use crate::mqtt::message::Message;
 use crate::node_name::{NodeId, NodeName};
@@ -29,15 +30,7 @@ impl ActixMessage for RouteDelta {
     type Result = ();
 }
 
-/// Messages for the subscribers of another node, in the order in which they were published.
-#[derive(Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct Forward {
-    /// The messages; each once, however many filters of that node match.
-    pub messages: Vec<Outbound>,
-}
-
-/// A message on its way to another node.
+/// A message on its way to another node: one, however many filters of that node match.
 #[derive(Debug)]
 pub struct Outbound {
     /// The message.
@@ -62,15 +55,12 @@ pub struct Link {
     pub node: NodeId,
     /// Takes the deltas of our own slice.
     pub routes: Caster<RouteDelta>,
-    /// Takes messages for that node's subscribers.
-    pub forward: Caster<Forward>,
-    /// Bytes (see [`link_weight`]) given to the link and not yet on the wire. The broker adds, the
-    /// link subtracts. Above [`crate::limits::LINK_QUEUE_BYTES_MAX`] QoS 0 is dropped and counted,
-    /// and who publishes QoS 1 or 2 to that node stops reading.
-    pub queued_bytes: Arc<AtomicUsize>,
+    /// Takes messages for that node's subscribers, in the order in which they were published. It outlives
+    /// the process behind the link.
+    pub outbox: Arc<Outbox>,
 }
 
-/// Bytes that a message counts for in [`Link::queued_bytes`]: what it carries and its bookkeeping.
+/// Bytes that a message counts for in [`Outbox::queued`]: what it carries and its bookkeeping.
 #[must_use]
 pub fn link_weight(message: &Message) -> usize {
     message.weight() + message.publisher.len() + 64
@@ -78,13 +68,15 @@ pub fn link_weight(message: &Message) -> usize {
 
 /// Link → Router: the link stands. Answered by this node's own slice as it is at that moment; every
 /// later change of it is cast to [`Link::routes`], starting from the answer's version. A link to an
-/// earlier life of the same name is taken down first; the link of a node that has a later life, and
+/// earlier life of the same name is taken down first, one of the same life is taken over with all its
+/// routes; the link of a node that has a later life, and
 /// that of one node too many, is refused.
 #[derive(ActixMessage)]
 #[rtype(result = "Result<OwnSlice, RefusedSlice>")]
 pub struct LinkUp(pub Link);
 
-/// Link → Router: the link is gone. All routes of that node vanish in one step; a later life of the
+/// Link → Router: the link is gone; of one whose process just ends the routes stay for
+/// [`LINK_CRASH_GRACE`](crate::limits::LINK_CRASH_GRACE). All routes of that node vanish in one step; a later life of the
 /// same name is not touched.
 #[derive(Clone, PartialEq, Eq, Debug, ActixMessage)]
 #[rtype(result = "()")]

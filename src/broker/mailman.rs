@@ -3,7 +3,7 @@
 //! Parent:   core (one_for_one), permanent; one per arbiter
 //! Owns:     nothing that dies with it; the office and the post boxes belong to the tables
 //! Asked by: the other mailmen ([`Collect`]), everyone of its arbiter through the office
-//! Tells:    the other mailmen ([`Collect`]), links between nodes ([`super::links::Forward`])
+//! Tells:    the other mailmen ([`Collect`]), links between nodes ([`super::links::Outbox`])
 //! Dies of:  our bugs only; its next life finds the gathered mail and the box as they were
 
 use std::pin::Pin;

@@ -30,6 +30,7 @@ pub mod listener;
 pub mod mail;
 pub mod mailman;
 pub mod office;
+pub mod outbox;
 pub mod poison;
 mod port;
 pub mod publish;

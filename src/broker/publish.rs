@@ -10,20 +10,18 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, Waker};
 
 use ahash::AHashMap;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use super::links::{Forward, Link, Outbound, link_weight};
+use super::links::{Link, Outbound, Outbox};
 use super::mail::{FilterId, Parcel, Receipt};
 use super::office::Office;
 use super::port::Port;
 use super::retainer;
 use super::tables::{Seats, Tables, Torn};
-use crate::limits::LINK_QUEUE_BYTES_MAX;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::reason::ReasonCode;
@@ -107,7 +105,7 @@ impl Holds {
             return false;
         }
         self.filters.retain(|filter| office.is_paused(*filter));
-        self.links.retain(|link| is_full(link));
+        self.links.retain(|link| link.outbox.is_full());
         let held = !self.filters.is_empty() || !self.links.is_empty() || office.is_choked();
         if held {
             self.waits_in = office.wait(waker, self.waits_in);
@@ -255,7 +253,7 @@ impl Office {
 
     /// Gives a message to another node's link, or drops it where the link's queue is full.
     fn forward(&self, link: &Link, message: &Arc<Message>, receipt: Option<Receipt>, holds: &mut Holds) {
-        if is_full(link) {
+        if link.outbox.is_full() {
             if message.qos == QoS::AtMostOnce {
                 self.counters().dropped_link_full.one();
                 return;
@@ -264,11 +262,12 @@ impl Office {
                 holds.links.push(link.clone());
             }
         }
-        link.queued_bytes.fetch_add(link_weight(message), Relaxed);
         self.counters().forwarded.one();
         let message = message.clone();
         let share = receipt.map(|receipt| self.share(receipt));
-        self.forwards.borrow_mut().push(link, Outbound { message, share });
+        let outbound = Outbound { message, share };
+        link.outbox.announce(&outbound);
+        self.forwards.borrow_mut().push(&link.outbox, outbound);
         self.wake.wake();
     }
 
@@ -308,10 +307,6 @@ impl Office {
     }
 }
 
-fn is_full(link: &Link) -> bool {
-    link.queued_bytes.load(Relaxed) > LINK_QUEUE_BYTES_MAX
-}
-
 /// A link's share of a QoS 1 or 2 publication: dropped, it is complete, wherever and whyever that happens.
 /// So a message that is acknowledged, given up or lost with a crash never leaves its publisher waiting.
 pub struct Share {
@@ -336,34 +331,30 @@ impl Drop for Share {
 
 /// Messages for other nodes that one tick gathers.
 #[derive(Default)]
-pub(super) struct Forwards(Vec<(Link, Vec<Outbound>)>);
+pub(super) struct Forwards(Vec<(Arc<Outbox>, Vec<Outbound>)>);
 
 impl Forwards {
-    fn push(&mut self, link: &Link, message: Outbound) {
-        let known = self
-            .0
-            .iter_mut()
-            .find(|(known, _)| Arc::ptr_eq(&known.queued_bytes, &link.queued_bytes));
+    fn push(&mut self, outbox: &Arc<Outbox>, message: Outbound) {
+        let known = self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, outbox));
         match known {
             Some((_, messages)) => messages.push(message),
-            None => self.0.push((link.clone(), vec![message])),
+            None => self.0.push((outbox.clone(), vec![message])),
         }
     }
 
     /// Takes everything, to be given to [`hand_over`].
-    pub(super) fn take(&mut self) -> std::vec::IntoIter<(Link, Vec<Outbound>)> {
+    pub(super) fn take(&mut self) -> std::vec::IntoIter<(Arc<Outbox>, Vec<Outbound>)> {
         std::mem::take(&mut self.0).into_iter()
     }
 }
 
-/// One actor message per link and tick. A link that is gone takes nothing: the router is about to hear of it.
-pub(super) fn hand_over((link, messages): (Link, Vec<Outbound>)) {
-    if let Err(supervisors::Gone(Forward { messages })) = link.forward.cast(Forward { messages }) {
-        let bytes = messages.iter().map(|message| link_weight(message)).sum();
-        link.queued_bytes.fetch_sub(bytes, Relaxed);
-        if let Some(office) = Office::here() {
-            office.counters().dropped_link_down.add(messages.len() as u64);
-        }
+/// Once per link and tick. A link that was given up takes nothing: the router is about to hear of it.
+pub(super) fn hand_over((outbox, messages): (Arc<Outbox>, Vec<Outbound>)) {
+    let lost = outbox.lay(messages);
+    if lost > 0
+        && let Some(office) = Office::here()
+    {
+        office.counters().dropped_link_down.add(lost as u64);
     }
 }
 

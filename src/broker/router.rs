@@ -458,7 +458,7 @@ impl Handler<Down> for Router {
             Some(Watched::Seat(filter, arbiter)) => {
                 self.step(ctx, |ledger, out| ledger.lost(filter, arbiter, out));
             }
-            Some(Watched::Link(node)) => self.link_lost(&node, &down.pid),
+            Some(Watched::Link(node)) => self.link_lost(node, down.pid, ctx),
             None => {}
         }
     }

@@ -231,7 +231,12 @@ impl Board {
 
     /// Puts a lane aside whose link broke, for [`LINK_RESUME_WITHIN`].
     pub fn put_aside(&self, node: &NodeId, lane: Lane, now: Instant) {
-        self.kept_of(node, |kept| kept.lane = Some((lane, now + LINK_RESUME_WITHIN)));
+        let mut lost = 0;
+        self.kept_of(node, |kept| {
+            lost = kept.give_up();
+            kept.lane = Some((lane, now + LINK_RESUME_WITHIN));
+        });
+        self.lock().lost += lost;
     }
 
     /// A node seems to have ended: what was put aside for it waits no longer than `until`.
@@ -249,7 +254,8 @@ impl Board {
         kept.lane.take().map(|(lane, _)| lane)
     }
 
-    /// Gives up the lanes whose time is over. Returns how many messages were lost, with those of
+    /// Gives up the lanes whose time is over, and lets the publishers of those go that are not held any
+    /// longer. Returns how many messages were lost, with those of
     /// earlier lives since the last call.
     pub fn sweep(&self, now: Instant) -> u64 {
         let mut inner = self.lock();
@@ -257,6 +263,11 @@ impl Board {
         for kept in inner.kept.values_mut() {
             if kept.lane.as_ref().is_some_and(|(_, until)| *until <= now) {
                 lost += kept.give_up();
+            }
+            if let Some((lane, _)) = &mut kept.lane
+                && lane.held().is_some_and(|until| until <= now)
+            {
+                lane.release();
             }
         }
         lost
@@ -321,7 +332,7 @@ mod tests {
     }
 
     fn lane_of_one() -> Lane {
-        let mut lane = Lane::new(0);
+        let lane = Lane::new(0);
         let message = Arc::new(Message {
             topic: "t".into(),
             payload: Bytes::new(),
@@ -331,7 +342,9 @@ mod tests {
             expires_at: None,
             publisher: "p".into(),
         });
-        lane.push([Outbound { message, share: None }]);
+        let outbound = Outbound { message, share: None };
+        lane.outbox().announce(&outbound);
+        lane.outbox().lay(vec![outbound]);
         lane
     }
 

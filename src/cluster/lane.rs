@@ -1,17 +1,16 @@
 //! Messages on their way to one node: numbered batches, a window, cumulative acknowledgement, resume.
 //!
-//! A value. It outlives its Peer for a short while: when the link to the same life of the node comes
-//! back, batches that were not acknowledged are sent again under their old numbers, and the other
+//! A value, but for the outbox that it cuts its batches from. It outlives its Peer for a short while, however
+//! that ended: when the link to the same life of the node comes back, batches that were not acknowledged are sent again under their old numbers, and the other
 //! side drops what it has taken already. So a broken connection loses and doubles nothing. A message
 //! that leaves the lane, acknowledged or given up, drops the share that its publisher waits for.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::wire::v1::{self, Frame, WireMessage};
-use crate::broker::links::{Outbound, link_weight};
+use crate::broker::links::{Outbound, Outbox, link_weight};
 use crate::limits::{FORWARD_BATCH_BYTES, FORWARD_BATCH_LEN, LINK_WINDOW_BYTES};
 
 /// A batch that was sent and is not acknowledged.
@@ -26,9 +25,9 @@ struct Batch {
 #[derive(Debug)]
 pub struct Lane {
     /// Waiting behind the window.
-    queue: VecDeque<Outbound>,
-    /// Bytes given to this link and not yet sent: the broker adds, we subtract.
-    queued: Arc<AtomicUsize>,
+    outbox: Arc<Outbox>,
+    /// Its Peer fell, and publishers wait for another one until then.
+    held: Option<Instant>,
     /// To be sent again after a reconnect, before anything new.
     again: VecDeque<Batch>,
     /// On the wire.
@@ -65,8 +64,8 @@ impl Lane {
     #[must_use]
     pub fn new(received: u64) -> Self {
         Self {
-            queue: VecDeque::new(),
-            queued: Arc::default(),
+            outbox: Arc::default(),
+            held: None,
             again: VecDeque::new(),
             unacked: VecDeque::new(),
             unacked_bytes: 0,
@@ -76,19 +75,26 @@ impl Lane {
         }
     }
 
-    /// The bytes waiting, shared with the broker.
+    /// Where publishers lay their messages.
     #[must_use]
-    pub fn queued(&self) -> &Arc<AtomicUsize> {
-        &self.queued
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
     }
 
-    /// A lane that was put aside: what the broker gave to the mailbox of its old link was counted on a
-    /// counter that nobody needs any more.
+    /// Its Peer fell: publishers wait for the next one until `until`, or for as long as they were told before.
+    pub fn hold(&mut self, until: Instant) {
+        self.held.get_or_insert(until);
+    }
+
+    /// Until when publishers wait for the next Peer, if one fell.
     #[must_use]
-    pub fn recounted(mut self) -> Self {
-        let queued = self.queue.iter().map(|message| link_weight(message)).sum();
-        self.queued = Arc::new(AtomicUsize::new(queued));
-        self
+    pub fn held(&self) -> Option<Instant> {
+        self.held
+    }
+
+    /// A link stands again. Whether publishers had waited for it all the time.
+    pub fn linked(&mut self) -> bool {
+        self.held.take().is_some()
     }
 
     /// Goes on over a new connection on which the other side has taken all up to `received`.
@@ -102,11 +108,6 @@ impl Lane {
         self.again = again;
         self.unacked_bytes = 0;
         Ok(())
-    }
-
-    /// Takes messages in that the broker has counted in [`Lane::queued`].
-    pub fn push(&mut self, messages: impl IntoIterator<Item = Outbound>) {
-        self.queue.extend(messages);
     }
 
     /// The next batch as an encoded frame, if the window is open and there is one.
@@ -135,7 +136,7 @@ impl Lane {
     /// Whether a call of [`Lane::next_batch`] may yield something.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.unacked_bytes < LINK_WINDOW_BYTES && !(self.queue.is_empty() && self.again.is_empty())
+        self.unacked_bytes < LINK_WINDOW_BYTES && !(self.outbox.is_empty() && self.again.is_empty())
     }
 
     /// The other side has taken all batches up to `seq`.
@@ -160,9 +161,9 @@ impl Lane {
     pub fn release(&mut self) {
         let batches = self.unacked.iter_mut().chain(&mut self.again);
         let sent = batches.flat_map(|batch| &mut batch.messages);
-        for outbound in sent.chain(&mut self.queue) {
-            outbound.share = None;
-        }
+        sent.for_each(|outbound| outbound.share = None);
+        self.outbox.release();
+        self.held = None;
     }
 
     /// Messages that were sent.
@@ -175,7 +176,7 @@ impl Lane {
     #[must_use]
     pub fn len(&self) -> usize {
         let batches = self.unacked.iter().chain(&self.again);
-        self.queue.len() + batches.map(|batch| batch.messages.len()).sum::<usize>()
+        self.outbox.len() + batches.map(|batch| batch.messages.len()).sum::<usize>()
     }
 
     /// Whether everything was acknowledged.
@@ -186,31 +187,29 @@ impl Lane {
 
     /// Gives everything up, counted as [`Dropped::link_down`].
     pub fn abandon(&mut self) {
-        self.dropped.link_down += self.len() as u64;
-        self.queue.clear();
+        let batches = self.unacked.iter().chain(&self.again);
+        let sent: usize = batches.map(|batch| batch.messages.len()).sum();
+        self.dropped.link_down += (sent + self.outbox.close()) as u64;
         self.unacked.clear();
         self.again.clear();
         self.unacked_bytes = 0;
-        self.queued = Arc::default();
+        self.held = None;
     }
 
     /// Cuts the next batch from the queue.
     fn cut(&mut self, now: Instant) -> Option<Batch> {
         let mut messages = Vec::new();
         let mut bytes = 0;
-        while let Some(message) = self.queue.front() {
-            let weight = link_weight(message);
-            let full = messages.len() >= FORWARD_BATCH_LEN || bytes + weight > FORWARD_BATCH_BYTES;
-            if full && !messages.is_empty() {
-                break;
-            }
-            let message = self.queue.pop_front().expect("front was just seen");
-            self.queued.fetch_sub(weight, Ordering::Relaxed);
+        let fits = |message: &Outbound, len: usize, bytes: usize| {
+            let full = len >= FORWARD_BATCH_LEN || bytes + link_weight(message) > FORWARD_BATCH_BYTES;
+            !full || len == 0
+        };
+        while let Some(message) = self.outbox.take_if(|next| fits(next, messages.len(), bytes)) {
             if message.expires_at.is_some_and(|at| at <= now) {
                 self.dropped.expired += 1;
                 continue;
             }
-            bytes += weight;
+            bytes += link_weight(&message);
             messages.push(message);
         }
         if messages.is_empty() {
@@ -223,6 +222,13 @@ impl Lane {
             bytes,
             messages,
         })
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // However it ends: no publisher waits for an outbox that nobody takes from.
+        self.outbox.close();
     }
 }
 

@@ -103,6 +103,15 @@ impl Cluster {
         }
     }
 
+    /// The wing of the same life of the node as `before`: what the processes knew of links stays.
+    #[must_use]
+    pub fn heir_of(self, before: &Self) -> Self {
+        Self {
+            board: before.board.clone(),
+            ..self
+        }
+    }
+
     /// The port where this node takes links and control connections; 0 before the gate is bound.
     #[must_use]
     pub fn gate_port(&self) -> u16 {

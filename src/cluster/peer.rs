@@ -1,8 +1,8 @@
 //! One link to one life of another node: routes, messages, ticks.
 //!
 //! Parent:   peers (dynamic), temporary
-//! Owns:     the lane of messages, its part of the board; the lane is put aside when the link breaks
-//! Asked by: Router (RouteDelta), publishers' arbiters (Forward), Dist (FromDist), Connector (Order)
+//! Owns:     the lane of messages, its part of the board; the lane is put aside however the link ends
+//! Asked by: Router (RouteDelta), publishers' arbiters (Bell), Dist (FromDist), Connector (Order)
 //! Tells:    Router (LinkUp, LinkDown, ApplySnapshot, ApplyDelta), Connector (News), Dist (Carry, Cut)
 //! Dies of:  a connection that does not come back, silence, a peer that breaks the protocol, an order
 
@@ -20,8 +20,8 @@ use super::dist::{Carried, Cut, FromDist};
 use super::lane::Lane;
 use super::slice::Out;
 use super::wire::v1::{self, Frame, MemberRecord};
-use crate::broker::links::{Forward, LinkDown, RouteDelta, RouteVersion, Slice};
-use crate::limits::{DRAIN_LINKS_WITHIN, LINK_LINGER, PEER_TICK};
+use crate::broker::links::{Bell, LinkDown, RouteDelta, RouteVersion, Slice};
+use crate::limits::{DRAIN_LINKS_WITHIN, LINK_CRASH_GRACE, PEER_TICK};
 use crate::mqtt::message::Message as MqttMessage;
 use crate::node_name::NodeId;
 
@@ -61,7 +61,7 @@ pub struct Peer {
     members: Vec<MemberRecord>,
     /// Whether `nodeup` was told.
     up: bool,
-    /// Why the link is closing; the rest is lingering.
+    /// Why the link is closed.
     ending: Option<Reason>,
     /// We said that we go, and why.
     leaving: Option<&'static str>,
@@ -70,6 +70,8 @@ pub struct Peer {
     /// Since when there is none.
     broken: Option<Instant>,
     lane: Lane,
+    /// The lane was put aside or given up; the one here is empty.
+    parted: bool,
     flush_armed: bool,
     /// Batches that wait until this arbiter has room for them, and whether one is being taken.
     batches: VecDeque<(u64, Vec<Arc<MqttMessage>>)>,
@@ -105,9 +107,10 @@ impl Peer {
         let node = ticket.node.clone();
         let orders = ctx.myself().caster::<Order>();
         let lane = match cluster.board.lane_of(&node) {
-            Some(mut lane) => lane.resume(ticket.received).map(|()| lane.recounted())?,
+            Some(mut lane) => lane.resume(ticket.received).map(|()| lane)?,
             None => Lane::new(ticket.received),
         };
+        lane.outbox().open(ctx.myself().caster());
         let row = Row::new(node.clone(), orders.clone(), ctx.myself().caster());
         cluster.board.insert(row);
         let mut peer = Self {
@@ -121,6 +124,7 @@ impl Peer {
             leaving: None,
             broken: None,
             lane,
+            parted: false,
             flush_armed: false,
             batches: VecDeque::new(),
             taking: false,
@@ -131,37 +135,65 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Ends the link: what the broker is about to hand over is still taken, and put aside.
+    /// Ends the link: what the broker is about to hand over lies in the lane that is put aside.
     fn end(&mut self, reason: Reason, ctx: &mut Context<Self>) {
         if self.ending.is_none() {
             // Whatever closed it then, we had said that we go.
             let said = matches!(reason, Reason::Leaving(_));
             let ordered = self.leaving.filter(|_| !said).map(Reason::Ordered);
             self.close(ordered.unwrap_or(reason));
-            ctx.run_later(LINK_LINGER, |_, ctx| ctx.stop());
+            ctx.stop();
         }
     }
 
     fn close(&mut self, reason: Reason) {
         self.connection.sender = None;
-        let node = self.node.clone();
+        // Of a link that fell the router sees the end, and bears with it for a while. So it does with one that
+        // did not come up: it may have taken the place of one that fell.
+        let fell = self.up && matches!(reason, Reason::Stopped | Reason::Crashed);
         // Whoever of them does not run has no need to know; the connector asks the board when it starts.
-        let _ = self.cluster.router.cast(LinkDown { node });
+        if self.up && !fell {
+            let node = self.node.clone();
+            let _ = self.cluster.router.cast(LinkDown { node });
+        }
         let _ = self.cluster.dist.cast(Cut {
             link: self.connection.link,
         });
         self.row(|row| row.state = LinkState::Closing);
         let (name, incarnation) = (&self.node.name, self.node.incarnation);
         match (&reason, self.up) {
-            (Reason::Protocol(_) | Reason::Crashed, true) => {
+            _ if fell => tracing::warn!("the link to {name} waits for another process: {reason}"),
+            (Reason::Protocol(_), true) => {
                 tracing::warn!("nodedown {name} (incarnation {incarnation}): {reason}");
             }
             (_, true) => tracing::info!("nodedown {name} (incarnation {incarnation}): {reason}"),
             (_, false) => tracing::warn!("the link to {name} did not come up: {reason}"),
         }
-        self.tell(Fact::Unlinked(reason.to_string()));
-        self.lane.release();
+        if fell {
+            self.lane.hold(Instant::now() + LINK_CRASH_GRACE);
+            self.tell(Fact::Broken);
+        } else {
+            self.tell(Fact::Unlinked(reason.to_string()));
+        }
+        if self.lane.held().is_none() {
+            self.lane.release();
+        }
         self.ending = Some(reason);
+    }
+
+    /// Puts the lane aside for the next Peer of the same life of the node, unless that goes.
+    fn part(&mut self) {
+        if std::mem::replace(&mut self.parted, true) {
+            return;
+        }
+        let mut lane = std::mem::replace(&mut self.lane, Lane::new(0));
+        if matches!(self.ending, Some(Reason::Leaving(_) | Reason::Ordered(_))) {
+            lane.abandon();
+            self.cluster.count_lost(&lane.dropped);
+        } else {
+            self.cluster.count_lost(&std::mem::take(&mut lane.dropped));
+            self.cluster.board.put_aside(&self.node, lane, Instant::now());
+        }
     }
 
     fn tell(&self, fact: Fact) {
@@ -249,24 +281,15 @@ impl Actor for Peer {
         ctx.run_interval(PEER_TICK / 4, Self::look);
     }
 
-    fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
         if self.ending.is_none() {
-            self.end(Reason::Stopped, ctx);
-            return Running::Continue;
+            self.close(Reason::Stopped);
         }
         Running::Stop
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        let mut lane = std::mem::replace(&mut self.lane, Lane::new(0));
-        let gone = matches!(self.ending, Some(Reason::Leaving(_) | Reason::Ordered(_)));
-        if gone {
-            lane.abandon();
-        } else if !lane.is_empty() {
-            lane.release();
-            return self.cluster.board.put_aside(&self.node, lane, Instant::now());
-        }
-        self.cluster.count_lost(&lane.dropped);
+        self.part();
     }
 }
 
@@ -275,9 +298,8 @@ impl Drop for Peer {
         if self.ending.is_none() {
             // A panic, or a kill: nobody else takes the link down.
             self.close(Reason::Crashed);
-            self.lane.abandon();
-            self.cluster.count_lost(&self.lane.dropped);
         }
+        self.part();
         self.cluster.board.remove(&self.node, &self.orders);
     }
 }
@@ -318,11 +340,10 @@ impl Handler<RouteDelta> for Peer {
     }
 }
 
-impl Handler<Forward> for Peer {
+impl Handler<Bell> for Peer {
     type Result = ();
 
-    fn handle(&mut self, forward: Forward, ctx: &mut Self::Context) {
-        self.lane.push(forward.messages);
+    fn handle(&mut self, _: Bell, ctx: &mut Self::Context) {
         if !self.flush_armed && self.ending.is_none() {
             // Handled when the mailbox is empty: one batch for what several arbiters brought.
             self.flush_armed = true;

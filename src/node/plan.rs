@@ -157,6 +157,10 @@ impl Plan {
             arbiter,
             &self.names.router,
         );
+        let wing = match self.wing() {
+            Some(before) if before.me == wing.me => wing.heir_of(&before),
+            _ => wing,
+        };
         *lock(&self.wing) = Some(wing.clone());
         wing
     }

@@ -1,6 +1,6 @@
 //! The router's part towards other nodes: this node's own slice out, theirs in.
 
-use actix::{Handler, MessageResult};
+use actix::{AsyncContext, Handler, MessageResult};
 use bytestring::ByteString;
 use supervisors::{Context, Pid};
 
@@ -9,6 +9,7 @@ use crate::broker::links::{
     Applied, ApplyDelta, ApplySnapshot, Link, LinkDown, LinkUp, OwnSlice, RefusedSlice, RouteVersion, Routes,
     RoutesHeld, Slice,
 };
+use crate::limits::LINK_CRASH_GRACE;
 use crate::node_name::{NodeId, NodeName};
 use crate::routing::SnapshotChunk;
 
@@ -57,19 +58,26 @@ impl Router {
         Ok(slice)
     }
 
-    /// The process behind a link has ended. If another one has taken its place, nothing happens.
-    pub(super) fn link_lost(&mut self, node: &NodeId, pid: &Pid) {
-        let stands = |link: &Link| link.node == *node && link.routes.pid() == pid;
-        let lost = self
-            .tables
-            .links
-            .read()
-            .expect("the links are whole")
-            .iter()
-            .any(stands);
-        if lost {
+    /// The process behind a link has ended. Another one may take its place within [`LINK_CRASH_GRACE`]: until
+    /// then the routes stay, and what is published waits in the link's outbox.
+    pub(super) fn link_lost(&self, node: NodeId, pid: Pid, ctx: &mut Context<Self>) {
+        if self.stands(&node, &pid) {
+            ctx.run_later(LINK_CRASH_GRACE, move |router, _| router.link_fallen(&node, &pid));
+        }
+    }
+
+    fn link_fallen(&mut self, node: &NodeId, pid: &Pid) {
+        if self.stands(node, pid) {
+            let (name, incarnation) = (&node.name, node.incarnation);
+            tracing::warn!("nodedown {name} (incarnation {incarnation}): its link crashed and is not back");
             self.link_down(node);
         }
+    }
+
+    fn stands(&self, node: &NodeId, pid: &Pid) -> bool {
+        let stands = |link: &Link| link.node == *node && link.routes.pid() == pid;
+        let links = self.tables.links.read().expect("the links are whole");
+        links.iter().any(stands)
     }
 
     fn link_down(&mut self, node: &NodeId) {

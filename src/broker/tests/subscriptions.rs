@@ -1,15 +1,14 @@
 //! Birth and death of Topics, and the routes that are their shadow.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use actix::{Actor, Handler};
 use supervisors::{ChildSpec, Context, InitError, Name};
 
 use super::rig::{Rig, with_rig};
 use crate::broker::links::{
-    Applied, ApplyDelta, ApplySnapshot, Forward, Link, LinkUp, RouteChange, RouteDelta, RouteVersion, Routes,
-    RoutesHeld, Slice,
+    Applied, ApplyDelta, ApplySnapshot, Bell, Link, LinkUp, Outbox, RouteChange, RouteDelta, RouteVersion,
+    Routes, RoutesHeld, Slice,
 };
 use crate::mqtt::packet::QoS;
 use crate::node_name::{Incarnation, NodeId};
@@ -98,6 +97,7 @@ fn ten_thousand_filters_come_and_go_with_their_session() {
 struct Peer {
     heard: Vec<String>,
     watcher: Option<tokio::sync::mpsc::UnboundedSender<String>>,
+    outbox: Arc<Outbox>,
 }
 
 impl Actor for Peer {
@@ -126,11 +126,11 @@ impl Handler<RouteDelta> for Peer {
     }
 }
 
-impl Handler<Forward> for Peer {
+impl Handler<Bell> for Peer {
     type Result = ();
 
-    fn handle(&mut self, forward: Forward, _: &mut Context<Self>) {
-        for message in forward.messages {
+    fn handle(&mut self, _: Bell, _: &mut Context<Self>) {
+        while let Some(message) = self.outbox.take_if(|_| true) {
             self.hear(format!("{} {:?}", message.topic, message.payload));
         }
     }
@@ -140,9 +140,12 @@ async fn link_up(rig: &Rig) -> (NodeId, Name<Peer>, tokio::sync::mpsc::Unbounded
     let (watcher, heard) = tokio::sync::mpsc::unbounded_channel();
     let name = Name::<Peer>::new("peer");
     let cluster = &rig.tables.arbiters.all[rig.tables.arbiters.cluster()];
+    let outbox = Arc::new(Outbox::default());
+    let its = outbox.clone();
     let init = move |_: &mut Context<Peer>| {
         Ok::<_, InitError>(Peer {
             watcher: Some(watcher.clone()),
+            outbox: its.clone(),
             ..Peer::default()
         })
     };
@@ -154,13 +157,12 @@ async fn link_up(rig: &Rig) -> (NodeId, Name<Peer>, tokio::sync::mpsc::Unbounded
         incarnation: Incarnation(7),
     };
     let peer = name.whereis().unwrap();
-    let queued_bytes = Arc::new(AtomicUsize::new(0));
     let link = Link {
         node: node.clone(),
         routes: peer.caster(),
-        forward: peer.caster(),
-        queued_bytes,
+        outbox: outbox.clone(),
     };
+    outbox.open(peer.caster());
     let slice = rig.tables.names.router.call(LinkUp(link)).await.unwrap().unwrap();
     assert_eq!(slice.filters.len(), 1);
     (node, name, heard)

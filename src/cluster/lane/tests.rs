@@ -22,8 +22,9 @@ fn message(number: usize, qos: QoS, size: usize) -> Arc<Message> {
 /// As the broker does it: counted, then given.
 fn give(lane: &mut Lane, messages: impl IntoIterator<Item = Arc<Message>>) {
     for message in messages {
-        lane.queued.fetch_add(link_weight(&message), Ordering::Relaxed);
-        lane.push([Outbound { message, share: None }]);
+        let outbound = Outbound { message, share: None };
+        lane.outbox.announce(&outbound);
+        lane.outbox.lay(vec![outbound]);
     }
 }
 
@@ -74,7 +75,7 @@ fn the_window_closes_until_an_acknowledgement_opens_it() {
     );
     let sent = std::iter::from_fn(|| lane.next_batch(now)).count();
     assert_eq!(sent, LINK_WINDOW_BYTES / FORWARD_BATCH_BYTES);
-    assert!(!lane.is_ready() && lane.queued.load(Ordering::Relaxed) > 0);
+    assert!(!lane.is_ready() && lane.outbox.queued() > 0);
     lane.acknowledge(1).unwrap();
     assert!(lane.is_ready() && lane.next_batch(now).is_some() && lane.next_batch(now).is_none());
 }
@@ -90,11 +91,7 @@ fn what_is_given_up_is_counted() {
     assert_eq!(lane.len(), 5);
     lane.abandon();
     assert_eq!(
-        (
-            lane.len(),
-            lane.dropped.link_down,
-            lane.queued.load(Ordering::Relaxed)
-        ),
+        (lane.len(), lane.dropped.link_down, lane.outbox.queued()),
         (0, 5, 0)
     );
 }
@@ -182,7 +179,7 @@ proptest! {
         }
         let expected: Vec<_> = (0..pushed).map(|n| format!("t/{n}")).collect();
         prop_assert_eq!(taken, expected);
-        prop_assert_eq!(lane.queued.load(Ordering::Relaxed), 0);
+        prop_assert_eq!(lane.outbox.queued(), 0);
         prop_assert_eq!(lane.unacked_bytes, 0);
     }
 }

@@ -80,8 +80,7 @@ impl Peer {
             let link = Link {
                 node: self.node.clone(),
                 routes: myself.caster(),
-                forward: myself.caster(),
-                queued_bytes: self.lane.queued().clone(),
+                outbox: self.lane.outbox().clone(),
             };
             // Sent before any frame is looked at: the router hears of the link before its routes.
             self.link_up(link, ctx);
@@ -107,7 +106,11 @@ impl Peer {
         self.up = true;
         self.connection.slice.begin(slice);
         let (name, incarnation) = (&self.node.name, self.node.incarnation);
-        tracing::info!("nodeup {name} (incarnation {incarnation})");
+        if self.lane.linked() {
+            tracing::info!("the link to {name} goes on with another process");
+        } else {
+            tracing::info!("nodeup {name} (incarnation {incarnation})");
+        }
         self.greet(ctx);
         self.send_routes(ctx);
     }
