@@ -76,8 +76,8 @@ pub fn link_weight(message: &Message) -> usize {
 pub struct LinkUp(pub Link);
 
 /// Link → Router: the link is gone; of one whose process just ends the routes stay for
-/// [`LINK_CRASH_GRACE`](crate::limits::LINK_CRASH_GRACE). All routes of that node vanish in one step; a later life of the
-/// same name is not touched.
+/// [`LINK_CRASH_GRACE`](crate::limits::LINK_CRASH_GRACE). All routes of that node
+/// vanish in one step; a later life of the same name is not touched.
 #[derive(Clone, PartialEq, Eq, Debug, ActixMessage)]
 #[rtype(result = "()")]
 pub struct LinkDown {
