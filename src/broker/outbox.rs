@@ -51,7 +51,7 @@ impl Outbox {
         self.queued.fetch_add(link_weight(message), Relaxed);
     }
 
-    /// Lays announced messages down behind all else. Returns how many were lost, because the outbox is closed.
+    /// Lays announced messages down behind all else. Returns how many were lost to a closed outbox.
     pub fn lay(&self, mut messages: Vec<Outbound>) -> usize {
         let mut waiting = self.lock();
         if self.released.load(Relaxed) {

@@ -82,7 +82,7 @@ impl Lane {
         &self.outbox
     }
 
-    /// Its Peer fell: publishers wait for the next one until `until`, or for as long as they were told before.
+    /// Its Peer fell: publishers wait for the next one until `until`, or as long as they were told before.
     pub fn hold(&mut self, until: Instant) {
         self.held.get_or_insert(until);
     }

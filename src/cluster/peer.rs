@@ -148,7 +148,7 @@ impl Peer {
 
     fn close(&mut self, reason: Reason) {
         self.connection.sender = None;
-        // Of a link that fell the router sees the end, and bears with it for a while. So it does with one that
+        // Of a link that fell the router sees the end, and bears with it a while. So it does with one that
         // did not come up: it may have taken the place of one that fell.
         let fell = self.up && matches!(reason, Reason::Stopped | Reason::Crashed);
         // Whoever of them does not run has no need to know; the connector asks the board when it starts.
