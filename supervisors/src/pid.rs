@@ -4,17 +4,25 @@ use crate::exit::{Down, ExitReason, MonitorRef};
 use crate::office::Office;
 use crate::spec::ChildInfo;
 use crate::tree::Tree;
+use mortal::Mortal;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::SystemTime;
 
 mod links;
+mod mortal;
+
+/// What `mortal` is made of; its test has it made of something else.
+mod sync {
+    pub(super) use std::sync::atomic::AtomicU8;
+    pub(super) use std::sync::{Mutex, MutexGuard};
+}
 
 /// Bits of [`Control::signals`].
 pub(crate) const SHUTDOWN: u8 = 1;
@@ -22,11 +30,6 @@ pub(crate) const KILL: u8 = 2;
 pub(crate) const CRASH: u8 = 4;
 /// A linked process has ended abnormally.
 pub(crate) const LINKED: u8 = 8;
-
-/// Values of [`Control::stage`].
-const STARTING: u8 = 0;
-const STARTED: u8 = 1;
-const BURIED: u8 = 2;
 
 static NEXT_PID: AtomicU64 = AtomicU64::new(1);
 static NEXT_MONITOR: AtomicU64 = AtomicU64::new(1);
@@ -54,17 +57,14 @@ pub(crate) struct Control {
     sent: AtomicUsize,
     /// … and taken out of it (only the process itself writes).
     handled: AtomicUsize,
-    signals: AtomicU8,
-    stage: AtomicU8,
+    mortal: Mortal<Waker, Cold>,
     /// Processes below this one that have not ended.
     children: AtomicUsize,
-    cold: Mutex<Cold>,
 }
 
 /// What is touched at birth, death and signals only.
 #[derive(Default)]
 struct Cold {
-    waker: Option<Waker>,
     /// The first of `monitors`; most processes have one, and a map with one entry takes a third of a KiB.
     monitor: Option<(u64, (u64, Notice))>,
     monitors: BTreeMap<u64, (u64, Notice)>,
@@ -110,10 +110,8 @@ impl Pid {
             office: OnceLock::new(),
             sent: AtomicUsize::new(0),
             handled: AtomicUsize::new(0),
-            signals: AtomicU8::new(0),
-            stage: AtomicU8::new(STARTING),
+            mortal: Mortal::new(),
             children: AtomicUsize::new(0),
-            cold: Mutex::new(Cold::default()),
         }));
         pid.0.tree.insert(&pid);
         pid
@@ -136,16 +134,16 @@ impl Pid {
 
     /// True until its exit has been reported.
     pub fn is_alive(&self) -> bool {
-        self.0.stage.load(Acquire) != BURIED
+        self.0.mortal.is_alive()
     }
 
     /// True once its `init` (of a supervisor: its children's too) has succeeded, also after its end.
     pub(crate) fn has_started(&self) -> bool {
-        self.0.stage.load(Acquire) != STARTING
+        self.0.mortal.has_started()
     }
 
     pub(crate) fn set_started(&self) {
-        self.0.stage.store(STARTED, Release);
+        self.0.mortal.set_started();
     }
 
     /// The tree that it belongs to.
@@ -176,40 +174,36 @@ impl Pid {
     }
 
     pub(crate) fn crash(&self, why: &str) {
-        self.cold().rare().crash = Some(why.to_owned());
+        self.0
+            .mortal
+            .with(|cold, _| cold.rare().crash = Some(why.to_owned()));
         self.signal(CRASH);
     }
 
     fn signal(&self, bit: u8) {
-        if !self.is_alive() {
-            return;
+        if let Some(waker) = self.0.mortal.signal(bit) {
+            waker.wake();
         }
-        self.0.signals.fetch_or(bit, AcqRel);
-        self.wake();
     }
 
     fn wake(&self) {
-        let waker = self.cold().waker.clone();
-        if let Some(waker) = waker {
+        if let Some(waker) = self.0.mortal.waker() {
             waker.wake();
         }
     }
 
     pub(crate) fn signals(&self) -> u8 {
-        self.0.signals.load(Acquire)
+        self.0.mortal.signals()
     }
 
     pub(crate) fn take_crash(&self) -> String {
-        let mut cold = self.cold();
-        cold.rare
-            .as_mut()
-            .and_then(|rare| rare.crash.take())
-            .unwrap_or_default()
+        let crash = |cold: &mut Cold, _| cold.rare.as_mut().and_then(|rare| rare.crash.take());
+        self.0.mortal.with(crash).unwrap_or_default()
     }
 
     /// Who is to be woken by a signal. A task's waker stays the same for its life.
     pub(crate) fn bind(&self, waker: &Waker) {
-        self.cold().waker = Some(waker.clone());
+        self.0.mortal.bind(waker.clone());
     }
 
     pub(crate) fn count_sent(&self) {
@@ -237,33 +231,38 @@ impl Pid {
 
     pub(crate) fn watch(&self, watcher: u64, notice: Notice) -> MonitorRef {
         let monitor = MonitorRef(NEXT_MONITOR.fetch_add(1, Relaxed));
-        let mut cold = self.cold();
-        if self.is_alive() {
+        let too_late = self.0.mortal.with(|cold, alive| {
+            if !alive {
+                return Some(notice);
+            }
             if cold.monitor.is_none() {
                 cold.monitor = Some((monitor.0, (watcher, notice)));
             } else {
                 cold.monitors.insert(monitor.0, (watcher, notice));
             }
-            return monitor;
-        }
-        drop(cold);
-        notice(Down {
-            pid: self.clone(),
-            reason: ExitReason::NoProc,
-            monitor,
-            watcher,
+            None
         });
+        if let Some(notice) = too_late {
+            let (pid, reason) = (self.clone(), ExitReason::NoProc);
+            notice(Down {
+                pid,
+                reason,
+                monitor,
+                watcher,
+            });
+        }
         monitor
     }
 
     pub(crate) fn unwatch(&self, monitor: MonitorRef) {
         // Dropped after the lock: a notice holds a reference to the watcher's mailbox.
-        let mut cold = self.cold();
-        let notice = match cold.monitor.take_if(|(number, _)| *number == monitor.0) {
-            Some((_, notice)) => Some(notice),
-            None => cold.monitors.remove(&monitor.0),
-        };
-        drop(cold);
+        let notice =
+            self.0.mortal.with(
+                |cold, _| match cold.monitor.take_if(|(number, _)| *number == monitor.0) {
+                    Some((_, notice)) => Some(notice),
+                    None => cold.monitors.remove(&monitor.0),
+                },
+            );
         drop(notice);
     }
 
@@ -273,17 +272,11 @@ impl Pid {
         if let Some(office) = self.0.office.get() {
             office.close();
         }
-        let (first, monitors, waker, rare) = {
-            let mut cold = self.cold();
-            self.0.stage.store(BURIED, Release);
-            (
-                cold.monitor.take(),
-                std::mem::take(&mut cold.monitors),
-                cold.waker.take(),
-                cold.rare.take(),
-            )
-        };
-        drop(waker);
+        let Cold {
+            monitor: first,
+            monitors,
+            rare,
+        } = self.0.mortal.bury();
         self.end_links(rare.map(|rare| rare.links).unwrap_or_default(), reason);
         for (number, (watcher, notice)) in first.into_iter().chain(monitors) {
             notice(Down {
@@ -299,11 +292,6 @@ impl Pid {
             // A dead supervisor waits for its last child before it is reported.
             parent.wake();
         }
-    }
-
-    fn cold(&self) -> MutexGuard<'_, Cold> {
-        // Nothing panics while it is held; were it poisoned, the data would still be whole.
-        self.0.cold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
