@@ -116,11 +116,11 @@ fn a_shared_subscription_gives_each_message_to_one_member() {
         .map(|n| Options::new(&format!("m{n}")).connect(node.mqtt))
         .collect();
     for member in &mut members {
-        member.subscribe("$share/group/work/#", QoS::AtLeastOnce);
+        member.subscribe("$share/group/jobs/#", QoS::AtLeastOnce);
     }
     let mut publisher = Options::new("publisher").connect(node.mqtt);
     for number in 0..20 {
-        publisher.publish("work/x", &number.to_string(), QoS::AtLeastOnce);
+        publisher.publish("jobs/x", &number.to_string(), QoS::AtLeastOnce);
     }
     let mut seen: Vec<u32> = Vec::new();
     for member in &mut members {

@@ -153,11 +153,11 @@ fn a_shared_subscription_gives_each_message_to_one_member_wherever_it_is() {
             rig.client("m2", 1).await,
         ];
         for member in &mut members {
-            member.subscribe("$share/group/work/+", QoS::AtLeastOnce).await;
+            member.subscribe("$share/group/jobs/+", QoS::AtLeastOnce).await;
         }
         let mut publisher = rig.client("publisher", 1).await;
         for n in 0..30 {
-            publisher.publish_acknowledged("work/x", &n.to_string()).await;
+            publisher.publish_acknowledged("jobs/x", &n.to_string()).await;
         }
         let mut all = Vec::new();
         for member in &mut members {
