@@ -83,6 +83,15 @@ impl Tally {
         }
     }
 
+    /// Messages that were overtaken and have not come.
+    pub(crate) fn missing(&self) -> u64 {
+        let seen = self.seen.borrow();
+        seen.iter()
+            .flat_map(|seen| &seen.missing)
+            .map(|(from, to)| to - from)
+            .sum()
+    }
+
     /// Messages that came, each counted once.
     pub(crate) fn distinct(&self) -> u64 {
         self.delivered.get() - self.duplicates.get() - self.strange.get()
