@@ -14,7 +14,7 @@ use ahash::AHashMap;
 use bytestring::ByteString;
 
 use super::desk::Desk;
-use super::mail::{FilterId, MESSAGE_OVERHEAD, PortId};
+use super::mail::{FilterId, PortId};
 use crate::limits::OUTBOX_BYTES_MAX;
 use crate::session::event::{Delivery, PublishOutcome, PublishToken};
 
@@ -76,6 +76,10 @@ pub(super) struct Port {
     /// The rows of this session: the desk and the position in it. Written by the desk's Topic.
     pub(super) rows: RefCell<AHashMap<FilterId, (Rc<Desk>, usize)>>,
 }
+
+/// Bookkeeping that each waiting delivery costs beside its message's bytes. Not the shared message itself,
+/// which the desk has counted: one receiver of many publishers would pause them after a few hundred.
+const DELIVERY_OVERHEAD: usize = 64;
 
 /// What a port says to a delivery.
 pub(super) enum Room {
@@ -246,5 +250,5 @@ pub(super) enum Sweep {
 }
 
 fn delivery_weight(delivery: &Delivery) -> usize {
-    delivery.message.weight() + MESSAGE_OVERHEAD
+    delivery.message.weight() + DELIVERY_OVERHEAD
 }
