@@ -189,6 +189,7 @@ impl Node {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
+                self.log.read_to_the_end();
                 return status;
             }
             assert!(
@@ -214,17 +215,26 @@ impl Drop for Node {
 pub struct Log {
     lines: Mutex<Vec<String>>,
     more: Condvar,
+    readers: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
 impl Log {
     fn follow(self: &Arc<Self>, pipe: impl Read + Send + 'static) {
         let log = Arc::clone(self);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 log.lines.lock().expect("no panic holds it").push(line);
                 log.more.notify_all();
             }
         });
+        self.readers.lock().expect("no panic holds it").push(reader);
+    }
+
+    /// Waits until all that an ended process wrote has been read: its last lines may still be in the pipe.
+    fn read_to_the_end(&self) {
+        for reader in self.readers.lock().expect("no panic holds it").drain(..) {
+            reader.join().expect("a reader of the log does not panic");
+        }
     }
 
     /// Everything that was written so far.
