@@ -7,7 +7,6 @@
 //! | [`replica`] | [`Replica`]: the slice of one remote node, kept by deltas and snapshots |
 //! | [`delta`] | the words of replication: versions, changes, snapshots |
 //! | [`node_set`] | [`NodeIndex`] and [`NodeSet`] |
-//! | [`subscribers`], [`shared`] | the subscribers of one filter on one arbiter; its `$share` groups |
 //! | [`retained`] | [`RetainedStore`]: topic → the last retained message |
 //!
 //! Each node writes its own slice and nobody else's, so merging is a union and healing is a copy.
@@ -18,8 +17,6 @@ mod own_slice;
 pub mod replica;
 pub mod retained;
 pub mod route_table;
-pub mod shared;
-pub mod subscribers;
 pub mod trie;
 mod wildcards;
 
@@ -28,6 +25,4 @@ pub use node_set::{NodeIndex, NodeSet};
 pub use replica::Replica;
 pub use retained::{RetainOutcome, RetainedCursor, RetainedLimits, RetainedStore};
 pub use route_table::{Match, RouteTable};
-pub use shared::{SharedGroup, SharedGroups};
-pub use subscribers::{Subscriber, Subscribers};
 pub use trie::Trie;
