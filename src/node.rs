@@ -18,8 +18,7 @@ use supervisors::{ExitReason, Root, TerminateChild, TreeOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
-use crate::broker::connection::Terms;
-use crate::broker::listener::Door;
+use crate::broker::door::{Door, Terms};
 use crate::broker::tables::Arbiters;
 use crate::cli::{EXIT_FAILED, EXIT_GAVE_UP};
 use crate::cluster::connector::Drain;
@@ -91,10 +90,7 @@ async fn refuse_twin(config: &Config, cookie: &Cookie) -> Result<(), String> {
 }
 
 fn terms(config: &Config) -> Terms {
-    Terms {
-        connect_deadline: config.limits.connect_deadline,
-        client: config.limits.client,
-    }
+    Terms::plain(config.limits.connect_deadline, config.limits.client)
 }
 
 fn where_to_listen(listener: &ListenerConfig) -> Result<SocketAddr, String> {

@@ -6,7 +6,7 @@
 //! Tells:    clients ([`super::clients::Connect`])
 //! Dies of:  our bugs only; what the client does wrong is answered and ends it normally
 
-use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,14 +17,16 @@ use supervisors::{CallError, ChildSpec, Context, InitError, Restart, Shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::clients::{Connect, ConnectError};
+use super::door::{Seat, Terms};
 use super::session::{Arrival, Claim};
 use super::tables::Tables;
+use super::transport::{LooseSocket, Origin, Peer, Socket, Transport};
 use crate::mqtt::codec::{self, Decoder};
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::packet::{self, ConnAck, Packet, ProtocolVersion};
 use crate::mqtt::properties::ConnAckProperties;
 use crate::mqtt::reason::ReasonCode;
-use crate::session::event::{Attach, ClientLimits};
+use crate::session::event::Attach;
 
 /// Longest that a CONNECT may wait for its session (design: no CONNECT waits longer).
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(5);
@@ -32,21 +34,14 @@ const ADOPTION_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause before a request that a crash swallowed is made again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// What a listener grants its clients.
-#[derive(Clone, Debug)]
-pub struct Terms {
-    /// Longest wait for the CONNECT.
-    pub connect_deadline: Duration,
-    /// Limits of each client.
-    pub client: ClientLimits,
-}
+/// Numbers clients that have no address.
+static UNIX_PEERS: AtomicU64 = AtomicU64::new(0);
 
 /// A socket that has not spoken yet.
 pub struct Connection {
     tables: Arc<Tables>,
-    terms: Arc<Terms>,
     worker: usize,
-    socket: Option<tokio::net::TcpStream>,
+    arrived: Option<(Socket, Origin)>,
 }
 
 /// How the wait for the CONNECT ended.
@@ -60,22 +55,22 @@ enum Hello {
 impl Connection {
     /// The child of `connections` for one socket, on one worker.
     #[must_use]
-    pub fn spec(tables: &Arc<Tables>, terms: &Arc<Terms>, worker: usize, socket: TcpStream) -> ChildSpec {
-        let id = match socket.peer_addr() {
-            Ok(peer) => peer.to_string(),
-            Err(_) => "unknown".into(),
+    pub fn spec(tables: &Arc<Tables>, worker: usize, socket: LooseSocket, seat: Seat) -> ChildSpec {
+        let peer = socket.peer();
+        let id = match peer {
+            Peer::Ip(address) => address.to_string(),
+            Peer::Unix => format!("unix:{}", UNIX_PEERS.fetch_add(1, Relaxed)),
         };
-        let (made, granted, socket) = (tables.clone(), terms.clone(), Mutex::new(Some(socket)));
+        let origin = Origin::new(seat, peer);
+        let (made, arrived) = (tables.clone(), Mutex::new(Some((socket, origin))));
         let init = move |_: &mut Context<Self>| {
-            let taken = socket.lock().ok().and_then(|mut socket| socket.take());
-            let socket = taken.ok_or_else(|| InitError::failed("the socket has been taken"))?;
-            socket.set_nodelay(true)?;
-            let socket = Some(tokio::net::TcpStream::from_std(socket)?);
+            let taken = arrived.lock().ok().and_then(|mut arrived| arrived.take());
+            let (socket, origin) = taken.ok_or_else(|| InitError::failed("the socket has been taken"))?;
+            socket.set_nodelay()?;
             Ok(Self {
                 tables: made.clone(),
-                terms: granted.clone(),
                 worker,
-                socket,
+                arrived: Some((socket.attach()?, origin)),
             })
         };
         ChildSpec::worker(id, &tables.arbiters.all[worker], init)
@@ -88,33 +83,36 @@ impl Actor for Connection {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let Some(socket) = self.socket.take() else {
+        let Some((socket, origin)) = self.arrived.take() else {
             return ctx.stop();
         };
-        let life = live(self.tables.clone(), self.terms.clone(), self.worker, socket);
+        let life = live(self.tables.clone(), self.worker, socket, origin);
         ctx.spawn(life.into_actor(self).map(|(), _, ctx| ctx.stop()));
     }
 }
 
 /// From the first byte to the adoption.
-async fn live(tables: Arc<Tables>, terms: Arc<Terms>, worker: usize, mut socket: tokio::net::TcpStream) {
+async fn live(tables: Arc<Tables>, worker: usize, socket: Socket, origin: Origin) {
     let counters = &tables.counters[worker];
-    let hello = tokio::time::timeout(terms.connect_deadline, read_connect(&mut socket, &terms)).await;
+    let mut transport = Transport::Plain(socket);
+    let terms = origin.terms();
+    let hello = tokio::time::timeout(terms.connect_deadline, read_connect(&mut transport, terms)).await;
     match hello.unwrap_or(Hello::Late) {
         Hello::Connect(connect, read_ahead) => {
             let version = connect.version;
-            let (attach, refused) = admit(*connect, &terms);
+            let (attach, refused) = admit(*connect, terms);
             if let Some(reason) = refused {
                 counters.connects_refused.one();
-                return refuse(&mut socket, version, reason).await;
+                return refuse(&mut transport, version, reason).await;
             }
-            let Ok(socket) = socket.into_std() else { return };
+            let Ok(transport) = transport.park() else { return };
             adopt(
                 &tables,
                 worker,
                 Arrival {
                     attach: Box::new(attach),
-                    socket,
+                    transport,
+                    origin,
                     read_ahead,
                 },
             )
@@ -124,7 +122,7 @@ async fn live(tables: Arc<Tables>, terms: Arc<Terms>, worker: usize, mut socket:
             counters.connects_refused.one();
             tracing::debug!(%error, "a client's first packet was refused");
             if let Some((version, packet)) = error.answer_packet() {
-                answer(&mut socket, version, &packet).await;
+                answer(&mut transport, version, &packet).await;
             }
         }
         Hello::Late => counters.connects_late.one(),
@@ -132,7 +130,7 @@ async fn live(tables: Arc<Tables>, terms: Arc<Terms>, worker: usize, mut socket:
     }
 }
 
-async fn read_connect(socket: &mut tokio::net::TcpStream, terms: &Terms) -> Hello {
+async fn read_connect(transport: &mut Transport, terms: &Terms) -> Hello {
     let mut decoder = Decoder::server(terms.client.packet_size_max);
     let mut buffer = BytesMut::with_capacity(512);
     loop {
@@ -141,7 +139,7 @@ async fn read_connect(socket: &mut tokio::net::TcpStream, terms: &Terms) -> Hell
             // The decoder lets nothing but a CONNECT through first.
             Ok(Some(_)) => return Hello::Closed,
             Err(error) => return Hello::Refused(error),
-            Ok(None) => match socket.read_buf(&mut buffer).await {
+            Ok(None) => match transport.read_buf(&mut buffer).await {
                 Ok(0) | Err(_) => return Hello::Closed,
                 Ok(_) => {}
             },
@@ -215,27 +213,30 @@ async fn adopt(tables: &Arc<Tables>, worker: usize, arrival: Arrival) {
     if let (Err(error), Some(arrival)) = (answer, claim.take()) {
         tables.counters[worker].connects_refused.one();
         tracing::warn!(client = %client_id, %error, "a CONNECT was refused");
-        if let Ok(mut socket) = tokio::net::TcpStream::from_std(arrival.socket) {
-            refuse(&mut socket, version, error.reason()).await;
+        if let Ok(mut transport) = arrival.transport.resume() {
+            refuse(&mut transport, version, error.reason()).await;
         }
     }
 }
 
-async fn refuse(socket: &mut tokio::net::TcpStream, version: ProtocolVersion, reason: ReasonCode) {
+async fn refuse(transport: &mut Transport, version: ProtocolVersion, reason: ReasonCode) {
     let properties = ConnAckProperties::default();
     let packet = Packet::ConnAck(Box::new(ConnAck {
         session_present: false,
         reason,
         properties,
     }));
-    answer(socket, version, &packet).await;
+    answer(transport, version, &packet).await;
 }
 
 /// Writes a last packet; a client that does not take it has it no better.
-async fn answer(socket: &mut tokio::net::TcpStream, version: ProtocolVersion, packet: &Packet) {
+async fn answer(transport: &mut Transport, version: ProtocolVersion, packet: &Packet) {
     let mut out = Vec::new();
     if codec::encode(packet, version, &mut out).is_ok() {
-        let _ = tokio::time::timeout(RETRY_PAUSE, socket.write_all(&out)).await;
-        let _ = socket.shutdown().await;
+        let last_words = async {
+            transport.write_all(&out).await?;
+            transport.shutdown().await
+        };
+        let _ = tokio::time::timeout(RETRY_PAUSE, last_words).await;
     }
 }

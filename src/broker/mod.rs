@@ -10,7 +10,8 @@
 //! | [`topic`] | dispatches what matches one filter |
 //! | [`router`] | writes the route table; birth and death of Topics |
 //! | [`session`] | one client: the shell around the session's value |
-//! | [`listener`], [`connection`] | open doors, and sockets until their CONNECT |
+//! | [`door`], [`listener`], [`connection`] | open doors, who serves them, and sockets until their CONNECT |
+//! | [`transport`] | TCP, unix sockets, TLS and WebSocket as one stream of bytes |
 //! | [`sys`] | `$SYS`, and the pulse that notices a stuck arbiter |
 //! | [`clients`], [`retainer`], [`wills`] | client ids, retained messages, delayed wills |
 //! | [`poison`] | packets that crash their session again and again |
@@ -25,6 +26,7 @@ pub mod clients;
 pub mod connection;
 pub mod counters;
 mod desk;
+pub mod door;
 pub mod links;
 pub mod listener;
 pub mod mail;
@@ -40,6 +42,7 @@ pub mod session;
 pub mod sys;
 pub mod tables;
 pub mod topic;
+pub mod transport;
 pub mod tray;
 pub mod wills;
 

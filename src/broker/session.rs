@@ -36,6 +36,8 @@ use super::poison::{Fingerprint, Suspect};
 use super::port::Port;
 use super::publish::Holds;
 use super::tables::Tables;
+use super::transport::origin::OriginInfo;
+use super::transport::{Origin, Parked};
 use super::wills;
 use crate::mqtt::packet::{ProtocolVersion, Will};
 use crate::mqtt::reason::ReasonCode;
@@ -54,8 +56,10 @@ const EFFECTS_KEPT: usize = 256;
 pub struct Arrival {
     /// The CONNECT and what the client is allowed; goes into [`Event::Attach`].
     pub attach: Box<Attach>,
-    /// The socket. Set to non-blocking by the session.
-    pub socket: std::net::TcpStream,
+    /// The transport, off every event loop.
+    pub transport: Parked,
+    /// Where the client comes from.
+    pub origin: Origin,
     /// What was read behind the CONNECT.
     pub read_ahead: BytesMut,
 }
@@ -121,6 +125,8 @@ pub struct SessionInfo {
     pub version: ProtocolVersion,
     /// Whether a transport is attached.
     pub attached: bool,
+    /// Where that transport comes from.
+    pub origin: Option<OriginInfo>,
     /// Whether it outlives its transport.
     pub persistent: bool,
     /// Filters that it has subscribed to.
@@ -232,10 +238,17 @@ impl Session {
         }
         let Arrival {
             attach,
-            socket,
+            transport,
+            origin,
             read_ahead,
         } = arrival;
-        match Wire::new(socket, &attach.connect, attach.limits.packet_size_max, read_ahead) {
+        match Wire::new(
+            transport,
+            origin,
+            &attach.connect,
+            attach.limits.packet_size_max,
+            read_ahead,
+        ) {
             Ok(wire) => {
                 self.wire = Some(wire);
                 let will = attach.connect.will.clone().map(Box::new);
@@ -367,6 +380,7 @@ impl Handler<Describe> for Session {
             client_id: value.client_id().clone(),
             version: value.version(),
             attached: value.is_attached(),
+            origin: self.wire.as_ref().map(|wire| wire.origin.describe()),
             persistent: value.is_persistent(),
             subscriptions: value.subscriptions_len(),
             queue_len: value.queue_len(),

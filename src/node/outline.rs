@@ -4,7 +4,7 @@ use actix_rt::System;
 use supervisors::Outline;
 
 use super::{Plan, terms, where_to_listen};
-use crate::broker::listener::Door;
+use crate::broker::door::Door;
 use crate::broker::tables::Arbiters;
 use crate::config::Config;
 use crate::registry::{Cookie, Endpoint};

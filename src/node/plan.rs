@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::surroundings::Rooms;
 use crate::admin::control::{Control, ControlOptions, Serve};
-use crate::broker::listener::Door;
+use crate::broker::door::Door;
 use crate::broker::tables::{Arbiters, Names, Shelf, Tables};
 use crate::cluster::Cluster;
 use crate::cluster::gate::TakeControl;

@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 
+use crate::broker::transport::{Origin, Parked, Transport};
 use crate::mqtt::codec::{Decoder, EncodeError, Encoder, Envelope, encode_publish};
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::packet::{Connect, Packet};
@@ -27,7 +27,8 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// A client's transport.
 pub(super) struct Wire {
-    socket: TcpStream,
+    transport: Transport,
+    pub(super) origin: Origin,
     decoder: Decoder,
     encoder: Encoder,
     input: BytesMut,
@@ -41,14 +42,15 @@ pub(super) struct Wire {
 impl Wire {
     /// The transport of the client that sent `connect`; `read_ahead` came behind it.
     pub(super) fn new(
-        socket: std::net::TcpStream,
+        transport: Parked,
+        origin: Origin,
         connect: &Connect,
         packet_size_max: u32,
         read_ahead: BytesMut,
     ) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
         Ok(Self {
-            socket: TcpStream::from_std(socket)?,
+            transport: transport.resume()?,
+            origin,
             decoder: Decoder::connected(connect.version, packet_size_max),
             encoder: Encoder::for_client(connect),
             input: read_ahead,
@@ -68,7 +70,7 @@ impl Wire {
 
     /// One read. `Ok(0)` is the client's FIN. Nothing is reserved while nothing has come.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        ready!(self.socket.poll_read_ready(cx))?;
+        ready!(self.transport.poll_read_ready(cx))?;
         if self.input.is_empty() {
             // Not the old buffer: messages of earlier reads may still hold on to it.
             self.input = BytesMut::new();
@@ -79,7 +81,7 @@ impl Wire {
         let room = self.input.capacity() - self.input.len();
         // Not `try_read_buf`: this one knows that a read which leaves room has emptied the socket, and
         // saves the next one, which would only find that out.
-        let Poll::Ready(read) = pin!(self.socket.read_buf(&mut self.input)).poll(cx) else {
+        let Poll::Ready(read) = pin!(self.transport.read_buf(&mut self.input)).poll(cx) else {
             if self.input.is_empty() {
                 self.input = BytesMut::new();
             }
@@ -122,7 +124,7 @@ impl Wire {
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
         let mut written = 0;
         while !self.output.is_empty() {
-            match Pin::new(&mut self.socket).poll_write(cx, &self.output) {
+            match Pin::new(&mut self.transport).poll_write(cx, &self.output) {
                 Poll::Pending => return Ok(written),
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(len)) => {
@@ -132,6 +134,10 @@ impl Wire {
                 }
                 Poll::Ready(Err(error)) => return Err(error),
             }
+        }
+        // What a layer below still has, it writes when the socket takes more: this turn is woken then.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.transport).poll_flush(cx) {
+            return Err(error);
         }
         if self.output.capacity() > 0 {
             // An idle client costs no outbox.
@@ -144,12 +150,8 @@ impl Wire {
     /// FIN awaited, both under one deadline. Closing at once would answer its unread bytes with a reset,
     /// which takes the last packets along.
     pub(super) fn close(mut self) {
-        if !self.output.is_empty()
-            && let Ok(len) = self.socket.try_write(&self.output)
-        {
-            self.output.advance(len);
-            self.spoke = true;
-        }
+        // Nobody is to be woken: what the socket does not take now is written by whoever lingers.
+        let _ = self.flush(&mut Context::from_waker(Waker::noop()));
         if self.spoke {
             tokio::task::spawn_local(async move {
                 // Whatever goes wrong here, the socket is closed when this ends.
@@ -159,10 +161,10 @@ impl Wire {
     }
 
     async fn linger(&mut self) -> io::Result<()> {
-        self.socket.write_all_buf(&mut self.output).await?;
-        self.socket.shutdown().await?;
+        self.transport.write_all_buf(&mut self.output).await?;
+        self.transport.shutdown().await?;
         let mut rest = [0; 512];
-        while self.socket.read(&mut rest).await? > 0 {}
+        while self.transport.read(&mut rest).await? > 0 {}
         Ok(())
     }
 }

@@ -15,10 +15,12 @@ use supervisors::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::broker::door::{Door, Terms};
 use crate::broker::mailman::Mailman;
 use crate::broker::router::Router;
 use crate::broker::session::{Arrival, Claim, Reattach, Session};
 use crate::broker::tables::{Arbiters, Names, SESSION_SHARDS, Shelf, Tables};
+use crate::broker::transport::{LooseSocket, Origin, Parked, Peer};
 use crate::limits;
 use crate::mqtt::codec::{Decoder, encode};
 use crate::mqtt::packet::{
@@ -117,9 +119,12 @@ impl Rig {
             limits: client_limits(),
         });
         let socket_there = accepted.into_std().expect("leaves the runtime");
+        let terms = Terms::plain(PATIENCE, client_limits());
+        let door = Door::unopened(address, terms);
         let arrival = Arrival {
             attach,
-            socket: socket_there,
+            transport: Parked::plain(LooseSocket::Tcp(socket_there)),
+            origin: Origin::new(door.seat().expect("no limit"), Peer::Unix),
             read_ahead: BytesMut::new(),
         };
         let claim = Claim::new(arrival);
