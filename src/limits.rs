@@ -190,3 +190,41 @@ pub const DRAIN_STEP_WITHIN: Duration = Duration::from_secs(8);
 
 /// How long a node that starts waits for its name to be registered before it says that it has started.
 pub const REGISTRY_SETTLES_WITHIN: Duration = Duration::from_secs(1);
+
+/// Rules of an ACL file. Patterns are tried one after the other for each topic that is not remembered.
+pub const ACL_RULES_MAX: usize = 100_000;
+
+/// Longest line of an ACL file in bytes: a topic filter may have 65,535.
+pub const ACL_LINE_BYTES_MAX: usize = 70_000;
+
+/// Topics of which one session remembers whether it may publish to them, and as many that it may read.
+pub const ACL_MEMORY_LEN_MAX: usize = 128;
+
+/// Largest password or ACL file in bytes: 200,000 users.
+pub const ACCESS_FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Times that one address may be wrong about one user within [`AUTH_FAILURE_WINDOW`] unless configured
+/// otherwise; about all users together it may be wrong [`AUTH_FAILURES_PER_ADDRESS_FACTOR`] times as often,
+/// as many clients may share an address.
+pub const AUTH_FAILURES_MAX: u32 = 10;
+
+/// See [`AUTH_FAILURES_MAX`].
+pub const AUTH_FAILURES_PER_ADDRESS_FACTOR: u32 = 10;
+
+/// How long failures of an address are remembered.
+pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Addresses, and pairs of address and user, whose failures are remembered.
+pub const AUTH_FAILURE_KEYS_MAX: usize = 16_384;
+
+/// CONNECTs that wait to be authenticated; more are answered with 0x89.
+pub const AUTH_QUEUE_LEN_MAX: usize = 1024;
+
+/// Requests to the HTTP hook at one time.
+pub const AUTH_HOOK_CALLS_MAX: usize = 64;
+
+/// Largest answer of the HTTP hook in bytes.
+pub const AUTH_HOOK_ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// Longest wait for the HTTP hook unless configured otherwise (EMQX: 5 s).
+pub const AUTH_HOOK_WITHIN: Duration = Duration::from_secs(5);

@@ -9,6 +9,7 @@ use supervisors::{ChildSpec, DynamicSpec, Intensity, Strategy, SupervisorSpec};
 
 use crate::admin::control::Control;
 use crate::broker::clients::Clients;
+use crate::broker::gatekeeper::Gatekeeper;
 use crate::broker::listener::Listener;
 use crate::broker::mailman::Mailman;
 use crate::broker::retainer::Retainer;
@@ -58,6 +59,7 @@ fn core(plan: &Plan) -> ChildSpec {
             Clients::spec(&tables),
             Retainer::spec(&tables),
             Wills::spec(&tables),
+            Gatekeeper::spec(&tables),
             Sys::spec(&tables),
         ]);
         SupervisorSpec::new(Strategy::OneForOne, Intensity::new(5, 60), children)

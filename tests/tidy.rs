@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("limits", 0),
     ("session", 2),
     ("routing", 2),
+    ("access", 2),
     ("broker", 3),
     ("registry", 3),
     ("cluster", 4),

@@ -76,8 +76,8 @@ const FACTS_PER_BELL: usize = 256;
 /// Session → Clients, through its tray. A session that crashes tells nothing: whoever must know monitors it.
 #[derive(Clone, Debug)]
 pub enum Fact {
-    /// A transport was attached. The first one tells where the session is.
-    Attached(ByteString, Ref<Session>),
+    /// A transport was attached: of which client, which session, which user.
+    Attached(ByteString, Ref<Session>, Option<ByteString>),
     /// The transport is gone: the session waits for the next, or is over.
     Away(ByteString, Pid),
 }
@@ -108,6 +108,8 @@ pub struct Known {
     pub attached: bool,
     /// When the session began.
     pub since: SystemTime,
+    /// The user that the client proved to be; `None` is an anonymous one.
+    pub username: Option<ByteString>,
 }
 
 /// Client id → session; written by Clients only.
@@ -224,6 +226,7 @@ impl Clients {
             session: Name::new("session"),
             attached: false,
             since: SystemTime::now(),
+            username: None,
         };
         // Before it starts, so that a crash of this actor cannot lose sight of it.
         let name = self.table(|table| {
@@ -274,11 +277,16 @@ impl Clients {
     fn note_all(&mut self, ctx: &mut Context<Self>) {
         for _ in 0..FACTS_PER_BELL {
             match self.tables.for_clients.take() {
-                Some(Fact::Attached(client_id, session)) => {
+                Some(Fact::Attached(client_id, session, username)) => {
                     self.watch(client_id.clone(), session.pid(), ctx);
-                    self.note(&client_id, session.pid(), true);
+                    self.note(&client_id, session.pid(), |known| {
+                        known.attached = true;
+                        known.username = username;
+                    });
                 }
-                Some(Fact::Away(client_id, session)) => self.note(&client_id, &session, false),
+                Some(Fact::Away(client_id, session)) => {
+                    self.note(&client_id, &session, |known| known.attached = false);
+                }
                 None => return,
             }
         }
@@ -286,7 +294,7 @@ impl Clients {
     }
 
     /// What is told of a session that has a successor is not noted.
-    fn note(&self, client_id: &ByteString, session: &Pid, attached: bool) {
+    fn note(&self, client_id: &ByteString, session: &Pid, change: impl FnOnce(&mut Known)) {
         self.table(|table| {
             if let Some(known) = table.get_mut(client_id)
                 && known
@@ -294,7 +302,7 @@ impl Clients {
                     .whereis()
                     .is_none_or(|present| present.pid() == session)
             {
-                known.attached = attached;
+                change(known);
             }
         });
     }

@@ -3,7 +3,7 @@
 //! Parent:   connections (dynamic), temporary
 //! Owns:     the socket, until a session has adopted it
 //! Asked by: nobody
-//! Tells:    clients ([`super::clients::Connect`])
+//! Tells:    gatekeeper ([`super::gatekeeper::Authenticate`]), clients ([`super::clients::Connect`])
 //! Dies of:  our bugs only; what the client does wrong is answered and ends it normally
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,11 +16,13 @@ use bytestring::ByteString;
 use supervisors::{CallError, ChildSpec, Context, InitError, Restart, Shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::admission::{Admission, Threshold};
 use super::clients::{Connect, ConnectError};
 use super::door::{Seat, Terms};
 use super::session::{Arrival, Claim};
 use super::tables::Tables;
 use super::transport::{LooseSocket, Origin, Peer, Socket, Transport};
+use crate::access::identity::Identity;
 use crate::mqtt::codec::{self, Decoder};
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::packet::{self, ConnAck, Packet, ProtocolVersion};
@@ -44,12 +46,20 @@ pub struct Connection {
     arrived: Option<(Socket, Origin)>,
 }
 
-/// How the wait for the CONNECT ended.
+/// How the wait for the CONNECT, and for the decision about it, ended.
 enum Hello {
-    Connect(Box<packet::Connect>, BytesMut),
-    Refused(DecodeError),
+    Admitted(Box<Admitted>),
+    Refused(ProtocolVersion, ReasonCode),
+    Malformed(DecodeError),
     Closed,
     Late,
+}
+
+/// A client that may come in.
+struct Admitted {
+    attach: Attach,
+    identity: Identity,
+    read_ahead: BytesMut,
 }
 
 impl Connection {
@@ -95,30 +105,25 @@ impl Actor for Connection {
 async fn live(tables: Arc<Tables>, worker: usize, socket: Socket, origin: Origin) {
     let counters = &tables.counters[worker];
     let mut transport = Transport::Plain(socket);
-    let terms = origin.terms();
-    let hello = tokio::time::timeout(terms.connect_deadline, read_connect(&mut transport, terms)).await;
+    let deadline = origin.terms().connect_deadline;
+    let hello = tokio::time::timeout(deadline, come_in(&tables, worker, &mut transport, &origin)).await;
     match hello.unwrap_or(Hello::Late) {
-        Hello::Connect(connect, read_ahead) => {
-            let version = connect.version;
-            let (attach, refused) = admit(*connect, terms);
-            if let Some(reason) = refused {
-                counters.connects_refused.one();
-                return refuse(&mut transport, version, reason).await;
-            }
+        Hello::Admitted(admitted) => {
             let Ok(transport) = transport.park() else { return };
-            adopt(
-                &tables,
-                worker,
-                Arrival {
-                    attach: Box::new(attach),
-                    transport,
-                    origin,
-                    read_ahead,
-                },
-            )
-            .await;
+            let arrival = Arrival {
+                attach: Box::new(admitted.attach),
+                transport,
+                origin,
+                read_ahead: admitted.read_ahead,
+                identity: admitted.identity,
+            };
+            adopt(&tables, worker, arrival).await;
         }
-        Hello::Refused(error) => {
+        Hello::Refused(version, reason) => {
+            counters.connects_refused.one();
+            refuse(&mut transport, version, reason).await;
+        }
+        Hello::Malformed(error) => {
             counters.connects_refused.one();
             tracing::debug!(%error, "a client's first packet was refused");
             if let Some((version, packet)) = error.answer_packet() {
@@ -130,36 +135,55 @@ async fn live(tables: Arc<Tables>, worker: usize, socket: Socket, origin: Origin
     }
 }
 
-async fn read_connect(transport: &mut Transport, terms: &Terms) -> Hello {
-    let mut decoder = Decoder::server(terms.client.packet_size_max);
-    let mut buffer = BytesMut::with_capacity(512);
-    loop {
-        match decoder.decode(&mut buffer) {
-            Ok(Some(Packet::Connect(connect))) => return Hello::Connect(connect, buffer),
+/// From the first byte to the decision.
+async fn come_in(tables: &Arc<Tables>, worker: usize, transport: &mut Transport, origin: &Origin) -> Hello {
+    let mut decoder = Decoder::server(origin.terms().client.packet_size_max);
+    let mut read_ahead = BytesMut::with_capacity(512);
+    let connect = loop {
+        match decoder.decode(&mut read_ahead) {
+            Ok(Some(Packet::Connect(connect))) => break *connect,
             // The decoder lets nothing but a CONNECT through first.
             Ok(Some(_)) => return Hello::Closed,
-            Err(error) => return Hello::Refused(error),
-            Ok(None) => match transport.read_buf(&mut buffer).await {
+            Err(error) => return Hello::Malformed(error),
+            Ok(None) => match transport.read_buf(&mut read_ahead).await {
                 Ok(0) | Err(_) => return Hello::Closed,
                 Ok(_) => {}
             },
         }
+    };
+    let version = connect.version;
+    let (mut attach, refused) = attach(connect, origin.terms());
+    if let Some(reason) = refused {
+        return Hello::Refused(version, reason);
+    }
+    let threshold = Threshold {
+        tables,
+        counters: &tables.counters[worker],
+        socket: transport,
+        decoder: &mut decoder,
+        read_ahead: &mut read_ahead,
+    };
+    match threshold.admit(&mut attach.connect, origin).await {
+        Ok(Admission { identity, last_word }) => {
+            attach.authentication_data = last_word;
+            Hello::Admitted(Box::new(Admitted {
+                attach,
+                identity,
+                read_ahead,
+            }))
+        }
+        Err(Some(reason)) => Hello::Refused(version, reason),
+        Err(None) => Hello::Closed,
     }
 }
 
 /// Gives a nameless client its id, or refuses it `[MQTT-3.1.3-8]`.
-fn admit(mut connect: packet::Connect, terms: &Terms) -> (Attach, Option<ReasonCode>) {
+fn attach(mut connect: packet::Connect, terms: &Terms) -> (Attach, Option<ReasonCode>) {
     let nameless = connect.client_id.is_empty();
     let keeps_state = !connect.version.is_v5() && !connect.clean_start;
     // 3.1 knows no empty client id at all; mosquitto refuses it too.
     let needs_name = keeps_state || connect.version == ProtocolVersion::V3_1;
-    let refused = if nameless && needs_name {
-        Some(ReasonCode::ClientIdentifierNotValid)
-    } else if connect.properties.authentication_method.is_some() {
-        Some(ReasonCode::BadAuthenticationMethod)
-    } else {
-        None
-    };
+    let refused = (nameless && needs_name).then_some(ReasonCode::ClientIdentifierNotValid);
     if nameless {
         connect.client_id = assigned_client_id();
     }
@@ -168,6 +192,7 @@ fn admit(mut connect: packet::Connect, terms: &Terms) -> (Attach, Option<ReasonC
             connect,
             assigned_client_id: nameless,
             limits: terms.client,
+            authentication_data: None,
         },
         refused,
     )

@@ -53,6 +53,12 @@ counters! {
     connections_refused,
     /// CONNECTs that were answered with a refusal, or were none.
     connects_refused,
+    /// CONNECTs with a wrong user name or password, or without any where one is asked for.
+    connects_denied,
+    /// CONNECTs from addresses that had been wrong too often.
+    connects_barred,
+    /// CONNECTs that were not decided about: too many waited, or who decides could not be asked.
+    connects_undecided,
     /// Sockets that sent no CONNECT in time.
     connects_late,
     /// Packets that were not handled: the same one had crashed its client's session twice.
@@ -85,6 +91,10 @@ counters! {
     dropped_poison,
     /// Dropped: a member of a shared group went away with it.
     dropped_no_member,
+    /// Dropped: published to a topic that its client may not write; wills too.
+    dropped_not_authorized,
+    /// Dropped: matched a subscription of a client that may not read it.
+    dropped_unreadable,
     /// Acknowledgements from clients for packet identifiers that were not in flight.
     unknown_acks,
 }

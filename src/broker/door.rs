@@ -84,6 +84,8 @@ pub struct Terms {
     pub websocket_path: String,
     /// Whether the common name of the client's certificate is its user name.
     pub certificate_cn_is_username: bool,
+    /// Whether a client that brings nothing may come in, unless the chain of `[auth]` has no `anonymous`.
+    pub allow_anonymous: bool,
 }
 
 impl Terms {
@@ -98,6 +100,7 @@ impl Terms {
             proxy_protocol: false,
             websocket_path: "/mqtt".into(),
             certificate_cn_is_username: false,
+            allow_anonymous: true,
         }
     }
 }

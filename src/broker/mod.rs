@@ -12,6 +12,7 @@
 //! | [`session`] | one client: the shell around the session's value |
 //! | [`door`], [`listener`], [`connection`] | open doors, who serves them, and sockets until their CONNECT |
 //! | [`transport`] | TCP, unix sockets, TLS and WebSocket as one stream of bytes |
+//! | [`keyring`], [`gatekeeper`] | who may come in; what of that takes time |
 //! | [`sys`] | `$SYS`, and the pulse that notices a stuck arbiter |
 //! | [`clients`], [`retainer`], [`wills`] | client ids, retained messages, delayed wills |
 //! | [`poison`] | packets that crash their session again and again |
@@ -22,11 +23,14 @@
 //! own arbiter take it directly, others by `mail` → the `topic` there pushes it to the ports of its
 //! sessions → `session` encodes and writes it.
 
+mod admission;
 pub mod clients;
 pub mod connection;
 pub mod counters;
 mod desk;
 pub mod door;
+pub mod gatekeeper;
+pub mod keyring;
 pub mod links;
 pub mod listener;
 pub mod mail;

@@ -13,6 +13,7 @@
 //! | `session.rs` | its messages, its birth and its end |
 //! | `session/turn.rs` | one wake-up: read all, handle all, write once |
 //! | `session/effects.rs` | carrying out what the value causes |
+//! | `session/access.rs` | what the client may do |
 //! | `session/wire.rs` | the socket with its codec |
 
 use std::collections::VecDeque;
@@ -27,6 +28,7 @@ use bytestring::ByteString;
 use supervisors::{ChildSpec, Context, InitError, Restart, Shutdown};
 use tokio::time::Sleep;
 
+use self::access::Entry;
 use self::effects::Ask;
 use self::turn::Turns;
 use self::wire::Wire;
@@ -39,11 +41,14 @@ use super::tables::Tables;
 use super::transport::origin::OriginInfo;
 use super::transport::{Origin, Parked};
 use super::wills;
+use crate::access::identity::Identity;
+use crate::access::rights::Rights;
 use crate::mqtt::packet::{ProtocolVersion, Will};
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Session as Value;
 use crate::session::event::{Attach, Delivery, Event};
 
+mod access;
 mod effects;
 mod turn;
 mod wire;
@@ -62,6 +67,8 @@ pub struct Arrival {
     pub origin: Origin,
     /// What was read behind the CONNECT.
     pub read_ahead: BytesMut,
+    /// Who the client has proved to be.
+    pub identity: Identity,
 }
 
 /// Clients → Session: another connection with this client id. The old transport is told 0x8E and closed.
@@ -121,6 +128,8 @@ pub struct Describe;
 pub struct SessionInfo {
     /// Its client id.
     pub client_id: ByteString,
+    /// The user that its client proved to be; `None` is an anonymous one.
+    pub username: Option<ByteString>,
     /// Protocol of the connection, or of the last one.
     pub version: ProtocolVersion,
     /// Whether a transport is attached.
@@ -159,6 +168,8 @@ pub struct Session {
     /// Fires at `wake_at` or earlier; re-armed only when it has fired.
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
+    /// Who its client is.
+    entry: Entry,
 }
 
 /// The session's port. Dropping it releases the port, also when the session was torn by a panic: what it
@@ -168,6 +179,8 @@ struct PortSeat {
     port: Rc<Port>,
     /// The will as long as the value has not decided about it.
     will: Option<Box<Will>>,
+    /// What the client may do; `None` is everything.
+    rights: Option<Box<Rights>>,
     /// The packet that is being handled. Still there when the seat is dropped: it tore the session.
     in_hand: Option<Fingerprint>,
 }
@@ -179,7 +192,9 @@ impl Drop for PortSeat {
             let poison = &self.office.tables().poison;
             poison.crashed(&self.port.client_id, packet, Instant::now());
         }
-        if let Some(will) = self.will.take() {
+        if let Some(will) = self.will.take()
+            && self.allows_will(&will)
+        {
             let message = wills::message_of(&will, &self.port.client_id, Instant::now());
             self.office.publish(&message, None, &mut Holds::default());
         }
@@ -214,6 +229,7 @@ impl Session {
                 office,
                 port,
                 will: None,
+                rights: None,
                 in_hand: None,
             },
             value,
@@ -225,6 +241,7 @@ impl Session {
             wake_at: None,
             timer: None,
             ended: false,
+            entry: Entry::default(),
         };
         session.attach(arrival, ctx);
         ctx.spawn(Turns);
@@ -241,6 +258,7 @@ impl Session {
             transport,
             origin,
             read_ahead,
+            identity,
         } = arrival;
         match Wire::new(
             transport,
@@ -251,12 +269,14 @@ impl Session {
         ) {
             Ok(wire) => {
                 self.wire = Some(wire);
+                self.enter(identity, ctx);
                 let will = attach.connect.will.clone().map(Box::new);
                 self.handle(Event::Attach(attach), now, ctx);
                 if self.wire.is_some() {
                     self.seat.will = will;
                     let client_id = self.value.client_id().clone();
-                    self.tell_clients(Fact::Attached(client_id, ctx.myself()));
+                    let username = self.entry.username.clone();
+                    self.tell_clients(Fact::Attached(client_id, ctx.myself(), username));
                 }
             }
             Err(error) => {
@@ -313,6 +333,11 @@ impl Session {
         }
     }
 
+    fn kick(&mut self, reason: ReasonCode, ctx: &mut Context<Self>) {
+        self.handle(Event::Kick(reason), Instant::now(), ctx);
+        self.seat.port.wake.wake();
+    }
+
     fn tell_clients(&self, fact: Fact) {
         clients::tell(self.seat.office.tables(), fact);
     }
@@ -348,7 +373,7 @@ impl Handler<Kick> for Session {
     type Result = ();
 
     fn handle(&mut self, Kick(reason): Kick, ctx: &mut Context<Self>) {
-        self.handle(Event::Kick(reason), Instant::now(), ctx);
+        self.kick(reason, ctx);
     }
 }
 
@@ -378,6 +403,7 @@ impl Handler<Describe> for Session {
         let (value, port) = (&self.value, &self.seat.port);
         MessageResult(SessionInfo {
             client_id: value.client_id().clone(),
+            username: self.entry.username.clone(),
             version: value.version(),
             attached: value.is_attached(),
             origin: self.wire.as_ref().map(|wire| wire.origin.describe()),

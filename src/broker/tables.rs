@@ -24,6 +24,8 @@ use supervisors::{DynamicSupervisor, Name};
 use super::clients::{ClientTable, Clients, Fact};
 use super::counters::{Counters, Snapshot};
 use super::desk::ShareGroup;
+use super::gatekeeper::Gatekeeper;
+use super::keyring::Keyring;
 use super::links::Link;
 use super::mail::FilterId;
 use super::mail::PostBox;
@@ -55,6 +57,8 @@ pub struct Names {
     pub retainer: Name<Retainer>,
     /// Wills that are due later.
     pub wills: Name<Wills>,
+    /// Who decides about CONNECTs.
+    pub gatekeeper: Name<Gatekeeper>,
     /// The supervisor of the Topics.
     pub topics: Name<DynamicSupervisor>,
     /// The supervisors of the sessions; see [`Names::shard`].
@@ -72,6 +76,7 @@ impl Names {
             clients: Name::new("clients"),
             retainer: Name::new("retainer"),
             wills: Name::new("wills"),
+            gatekeeper: Name::new("gatekeeper"),
             topics: Name::new("topics"),
             sessions: (0..SESSION_SHARDS)
                 .map(|i| Name::new(&format!("sessions-{i}")))
@@ -162,6 +167,8 @@ pub struct Tables {
     pub for_wills: Tray<wills::Request>,
     /// Clients whose sessions crash over what they send; written by sessions that crash.
     pub poison: Poison,
+    /// Who may come in, and do what; belongs to the node.
+    pub keyring: Arc<Keyring>,
     /// Mail on its way, one box per arbiter, in the order of [`Arbiters::all`].
     pub post: Vec<PostBox>,
     /// One block per arbiter, in the order of [`Arbiters::all`].
@@ -169,9 +176,15 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Empty tables.
+    /// Empty tables of a node where everybody may do everything.
     #[must_use]
     pub fn new(node: NodeId, arbiters: Arbiters, names: Names) -> Arc<Self> {
+        Self::guarded(node, arbiters, names, Arc::default())
+    }
+
+    /// Empty tables.
+    #[must_use]
+    pub fn guarded(node: NodeId, arbiters: Arbiters, names: Names, keyring: Arc<Keyring>) -> Arc<Self> {
         let count = arbiters.all.len();
         Arc::new(Self {
             node,
@@ -184,6 +197,7 @@ impl Tables {
             retained: Mutex::new(RetainedStore::new(RetainedLimits::default())),
             wills: Mutex::default(),
             poison: Poison::default(),
+            keyring,
             shares: Mutex::default(),
             for_clients: Tray::default(),
             for_retainer: Tray::default(),
@@ -308,7 +322,8 @@ impl Shelf {
     /// Puts fresh tables on the shelf, for a new life of `core`, under a new identity.
     pub fn renew(&self, node: NodeId) -> Arc<Tables> {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = Tables::new(node, shelf.arbiters.clone(), shelf.names.clone());
+        let (arbiters, names) = (shelf.arbiters.clone(), shelf.names.clone());
+        let fresh = Tables::guarded(node, arbiters, names, shelf.keyring.clone());
         *shelf = fresh.clone();
         fresh
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::aliases::AliasesOut;
+use super::auth::Method;
 use super::event::{Attach, ClientLimits, Effect};
 use super::inbound::Aliases;
 use super::{Session, State, ending, keepalive};
@@ -35,6 +36,8 @@ pub(super) struct Link {
     pub(super) aliases: Option<Box<Aliases>>,
     /// Topic aliases towards the client; only if it allows any.
     pub(super) aliases_out: Option<Box<AliasesOut>>,
+    /// The authentication method of its CONNECT; few have one.
+    pub(super) method: Option<Box<Method>>,
 }
 
 impl Session {
@@ -45,6 +48,7 @@ impl Session {
             connect,
             assigned_client_id,
             limits,
+            authentication_data,
         } = attach;
         let session_present = match std::mem::replace(&mut self.state, State::New) {
             State::Ended => {
@@ -70,11 +74,14 @@ impl Session {
         let asked_expiry_s = asked_expiry_s(&connect, &limits);
         self.expiry_interval_s = asked_expiry_s.min(limits.session_expiry_max_s);
         let keep_alive_s = keepalive::negotiate(&connect, &limits);
-        let reply = ConnAck {
+        let mut reply = ConnAck {
             session_present,
             reason: ReasonCode::Success,
             properties: self.announce(&connect, assigned_client_id, asked_expiry_s, keep_alive_s),
         };
+        // [MQTT-4.12.0-5]: of the same method as the CONNECT.
+        reply.properties.authentication_method = connect.properties.authentication_method.clone();
+        reply.properties.authentication_data = authentication_data;
         out.push(Effect::Send(Packet::ConnAck(Box::new(reply))));
         let link = Link::new(connect, &limits, keep_alive_s, now);
         if let Some(deadline) = keepalive::deadline(&link) {
@@ -133,6 +140,7 @@ impl Link {
     fn new(connect: Connect, limits: &ClientLimits, keep_alive_s: u16, now: Instant) -> Self {
         let aliases_out = AliasesOut::new(connect.properties.topic_alias_maximum.unwrap_or(0));
         let expiry_was_zero = connect.properties.session_expiry_interval_s.unwrap_or(0) == 0;
+        let method = Method::of(connect.properties.authentication_method.as_ref());
         Self {
             last_activity: now,
             keep_alive_s,
@@ -148,6 +156,7 @@ impl Link {
             will: connect.will.map(detached_will),
             aliases: None,
             aliases_out,
+            method,
         }
     }
 }

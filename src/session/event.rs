@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::mqtt::codec::TopicAlias;
@@ -59,6 +60,8 @@ pub enum Event {
     /// The session is to end whatever its expiry: an operator deletes it, or its client now has a
     /// session elsewhere. A connection that it has is told 0x8E.
     Discard,
+    /// The broker answered [`Effect::Authenticate`].
+    Authenticated(AuthOutcome),
     /// The instant of an earlier [`Effect::WakeAt`] has come. One from the past is harmless.
     Wake,
     /// The transport has room again after [`Event::Deliver`]s were held back; queued messages may flow.
@@ -74,6 +77,19 @@ pub struct Attach {
     pub assigned_client_id: bool,
     /// What the broker allows this client.
     pub limits: ClientLimits,
+    /// The last word of the enhanced authentication by which the client came in; CONNACK tells it.
+    pub authentication_data: Option<Bytes>,
+}
+
+/// How a step of a re-authentication went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthOutcome {
+    /// The client is to answer this.
+    Continue(Bytes),
+    /// It is still who it was; the last word.
+    Success(Bytes),
+    /// It is not: the connection is closed with this reason `[MQTT-4.12.1-2]`.
+    Failed(ReasonCode),
 }
 
 /// What the broker allows one client; from the configuration of its listener.
@@ -175,6 +191,14 @@ pub enum Effect {
     },
     /// A delayed will of this session is not to be published: the client is back in time.
     CancelWill,
+    /// The client proves anew who it is, by the method of its CONNECT; answered by
+    /// [`Event::Authenticated`].
+    Authenticate {
+        /// Whether it begins; otherwise the data answers [`AuthOutcome::Continue`].
+        begins: bool,
+        /// What the client says.
+        data: Bytes,
+    },
     /// Call with [`Event::Wake`] at this instant. A later effect replaces an earlier one.
     WakeAt(Instant),
     /// A message was dropped, or another thing happened that is counted.

@@ -18,6 +18,7 @@
 //! | `TakenOver` | – | DISCONNECT 0x8E, close, will → Away | – | – |
 //! | `Kick` | – | DISCONNECT, close, will; → Away, or End | – | – |
 //! | `Discard` | End | DISCONNECT 0x8E, close, will, End | will that is delayed, End | – |
+//! | `Authenticated` | – | AUTH, or close | – | – |
 //! | `Wake` | – | keep-alive over: close 0x8D; else re-armed | expired: End; else re-armed | – |
 //! | `Writable` | – | queue flows | – | – |
 //!
@@ -37,7 +38,7 @@
 //! | UNSUBSCRIBE | `Unsubscribe` for what the session has; UNSUBACK when `Unsubscribed` |
 //! | PINGREQ | PINGRESP |
 //! | DISCONNECT | close; will only in 5.0 with a reason other than 0x00; → Away, or End |
-//! | AUTH | protocol error: no authentication method was agreed on `[MQTT-4.12.0-7]` |
+//! | AUTH | of the CONNECT's method: `Authenticate`; AUTH when `Authenticated`. Else: protocol error |
 //! | CONNECT, server's packets | protocol error |
 //!
 //! *Close* and *protocol error* are: in 5.0 a DISCONNECT with the reason, then `CloseTransport`; in 3.x
@@ -51,6 +52,7 @@ use crate::mqtt::packet::{Packet, ProtocolVersion};
 use crate::mqtt::reason::ReasonCode;
 
 mod aliases;
+mod auth;
 mod connect;
 mod ending;
 pub mod event;
@@ -151,6 +153,7 @@ impl Session {
             Event::TransportLost => self.on_transport_lost(now, out),
             Event::TakenOver => self.on_taken_over(now, out),
             Event::Discard => self.on_discard(now, out),
+            Event::Authenticated(outcome) => self.on_authenticated(outcome, now, out),
             Event::Wake => self.on_wake(now, out),
             Event::Writable => self.pump(now, out),
         }
@@ -174,13 +177,13 @@ impl Session {
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.on_disconnect(&disconnect, now, out),
-            // A second CONNECT [MQTT-3.1.0-2]; what only a server sends; AUTH without a method.
+            Packet::Auth(auth) => self.on_auth(auth, out),
+            // A second CONNECT [MQTT-3.1.0-2]; what only a server sends.
             Packet::Connect(_)
             | Packet::ConnAck(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
-            | Packet::PingResp
-            | Packet::Auth(_) => Err(ReasonCode::ProtocolError),
+            | Packet::PingResp => Err(ReasonCode::ProtocolError),
         };
         if let Err(reason) = answered {
             self.close(reason, now, out);

@@ -14,6 +14,7 @@ use futures_util::future::Either;
 use supervisors::Context;
 
 use super::Session;
+use super::access::with_refused;
 use crate::broker::publish::Holds;
 use crate::broker::retainer;
 use crate::broker::router::{Subscribe, Unsubscribe};
@@ -22,7 +23,9 @@ use crate::mqtt::codec::EncodeError;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::{Packet, PacketId, Will};
 use crate::mqtt::reason::ReasonCode;
-use crate::session::event::{Counted, Effect, Event, PublishToken, SubscribeRequest, Transmit};
+use crate::session::event::{
+    Counted, Effect, Event, PublishOutcome, PublishToken, SubscribeRequest, Transmit,
+};
 
 /// First pause before a request is asked again of a router that is being restarted; it grows tenfold.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(5);
@@ -36,6 +39,9 @@ pub(super) enum Ask {
     Subscribe {
         packet_id: PacketId,
         requests: Vec<SubscribeRequest>,
+        /// Filters that the client may not subscribe to, if there are any: one flag for each filter, asked
+        /// for or not.
+        refused: Vec<bool>,
     },
     Unsubscribe {
         packet_id: PacketId,
@@ -49,8 +55,21 @@ impl Session {
             Effect::Transmit(transmit) => self.transmit(&transmit),
             Effect::Send(packet) => self.send(&packet),
             Effect::Publish { token, message } => self.publish(token, &message),
-            Effect::Subscribe { packet_id, requests } => {
-                self.ask(Ask::Subscribe { packet_id, requests }, ctx)
+            Effect::Subscribe {
+                packet_id,
+                mut requests,
+            } => {
+                let refused = self.sift(&mut requests);
+                let ask = Ask::Subscribe {
+                    packet_id,
+                    requests,
+                    refused,
+                };
+                self.ask(ask, ctx);
+            }
+            Effect::Authenticate { begins, data } => {
+                let outcome = self.reauthenticate(begins, &data);
+                self.handle(Event::Authenticated(outcome), now, ctx);
             }
             Effect::Unsubscribe { packet_id, filters } => {
                 self.ask(Ask::Unsubscribe { packet_id, filters }, ctx);
@@ -95,6 +114,13 @@ impl Session {
     }
 
     fn publish(&mut self, token: Option<PublishToken>, message: &Arc<Message>) {
+        if !self.may_publish(&message.topic) {
+            if let Some(token) = token {
+                let refused = PublishOutcome::Refused(ReasonCode::NotAuthorized);
+                self.seat.port.taken.borrow_mut().push((token, refused));
+            }
+            return;
+        }
         let port = &self.seat.port;
         let outcome = self
             .seat
@@ -106,6 +132,9 @@ impl Session {
     }
 
     fn publish_will(&mut self, will: Box<Will>, delay_s: u32, now: Instant) {
+        if !self.seat.allows_will(&will) {
+            return;
+        }
         let client_id = self.value.client_id().clone();
         if delay_s == 0 {
             let message = wills::message_of(&will, &client_id, now);
@@ -185,13 +214,18 @@ impl Session {
             Ask::Unsubscribe { packet_id, .. } => {
                 self.handle(Event::Unsubscribed { packet_id, reasons }, now, ctx);
             }
-            Ask::Subscribe { packet_id, requests } => {
+            Ask::Subscribe {
+                packet_id,
+                requests,
+                refused,
+            } => {
                 let granted = requests
                     .into_iter()
                     .zip(&reasons)
                     .filter(|(_, reason)| !reason.is_error());
                 let replayed = granted.map(|(request, _)| request);
                 let requests: Vec<_> = replayed.filter(|request| request.send_retained).collect();
+                let reasons = with_refused(&refused, reasons);
                 self.handle(Event::Subscribed { packet_id, reasons }, now, ctx);
                 if !requests.is_empty() {
                     let to = ctx.myself().caster();

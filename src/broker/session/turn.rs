@@ -36,6 +36,7 @@ impl ActorFuture<Session> for Turns {
     ) -> Poll<()> {
         session.seat.port.wake.register(cx);
         let now = Instant::now();
+        session.seat.renew_rights();
         session.take_receipts(now, ctx);
         let unread = session.read(now, ctx, cx);
         // Of what was just published: nobody subscribed, or only other nodes.
@@ -173,7 +174,9 @@ impl Session {
                 self.seat.office.counters().count(Counted::DroppedSlowConsumer);
                 continue;
             }
-            self.handle(Event::Deliver(delivery), now, ctx);
+            if self.may_have(&delivery) {
+                self.handle(Event::Deliver(delivery), now, ctx);
+            }
         }
     }
 

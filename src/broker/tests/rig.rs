@@ -15,6 +15,7 @@ use supervisors::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::access::identity::Identity;
 use crate::broker::door::{Door, Terms};
 use crate::broker::mailman::Mailman;
 use crate::broker::router::Router;
@@ -117,6 +118,7 @@ impl Rig {
             connect,
             assigned_client_id: false,
             limits: client_limits(),
+            authentication_data: None,
         });
         let socket_there = accepted.into_std().expect("leaves the runtime");
         let terms = Terms::plain(PATIENCE, client_limits());
@@ -126,6 +128,7 @@ impl Rig {
             transport: Parked::plain(LooseSocket::Tcp(socket_there)),
             origin: Origin::new(door.seat().expect("no limit"), Peer::Unix),
             read_ahead: BytesMut::new(),
+            identity: Identity::default(),
         };
         let claim = Claim::new(arrival);
         match self.session(&id) {

@@ -41,6 +41,7 @@ fn an_assigned_client_id_is_told_to_a_5_0_client_only() {
             connect,
             assigned_client_id: true,
             limits: LIMITS,
+            authentication_data: None,
         };
         let effects = bench.handle(Event::Attach(Box::new(attach)));
         assert_eq!(connack(&effects).properties.assigned_client_identifier, expected);

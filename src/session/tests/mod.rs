@@ -91,6 +91,7 @@ impl Bench {
             connect,
             assigned_client_id: false,
             limits,
+            authentication_data: None,
         })))
     }
 

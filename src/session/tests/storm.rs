@@ -91,6 +91,7 @@ fn attach() -> impl Strategy<Value = Event> {
                 connect,
                 assigned_client_id: false,
                 limits: LIMITS,
+                authentication_data: None,
             }))
         },
     )

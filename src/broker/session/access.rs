@@ -1,0 +1,167 @@
+//! What this client may do: its rights are asked here, on the way from its packets to the broker and from
+//! the broker to its packets. A session that no rule binds pays for one look at an empty option.
+
+use std::time::{Duration, SystemTime};
+
+use actix::{AsyncContext, SpawnHandle};
+use bytes::Bytes;
+use bytestring::ByteString;
+use supervisors::Context;
+
+use super::{PortSeat, Session};
+use crate::access::acl::Action;
+use crate::access::identity::{Denial, Identity};
+use crate::access::scram::Exchange;
+use crate::mqtt::packet::Will;
+use crate::mqtt::reason::ReasonCode;
+use crate::session::event::{AuthOutcome, Delivery, SubscribeRequest};
+
+/// Who the client is, and what it is proving.
+#[derive(Default)]
+pub(super) struct Entry {
+    /// The user that it proved to be.
+    pub(super) username: Option<ByteString>,
+    /// A re-authentication whose challenge was sent.
+    exchange: Option<Box<Exchange>>,
+    /// Fires when what it proved is no longer true.
+    expiry: Option<SpawnHandle>,
+}
+
+impl PortSeat {
+    /// Whether the client may do something with a topic.
+    fn allows(&mut self, action: Action, topic: &str) -> bool {
+        self.rights
+            .as_mut()
+            .is_none_or(|rights| rights.allow(action, topic))
+    }
+
+    /// Whether a will may be published: asked when its connection ends, as mosquitto and EMQX do, also of
+    /// one that is published later. One that may not is counted.
+    pub(super) fn allows_will(&mut self, will: &Will) -> bool {
+        self.renew_rights();
+        let allowed = self.allows(Action::Write, &will.topic);
+        if !allowed {
+            self.office.counters().dropped_not_authorized.one();
+        }
+        allowed
+    }
+
+    /// Takes over the rules of the last reload.
+    pub(super) fn renew_rights(&mut self) {
+        if let Some(rights) = &mut self.rights {
+            self.office.tables().keyring.renew(rights);
+        }
+    }
+}
+
+impl Session {
+    /// A client has come in.
+    pub(super) fn enter(&mut self, identity: Identity, ctx: &mut Context<Self>) {
+        let keyring = &self.seat.office.tables().keyring;
+        self.seat.rights = keyring.rights(&identity, self.value.client_id());
+        if let Some(expiry) = self.entry.expiry.take() {
+            ctx.cancel_future(expiry);
+        }
+        let expiry = identity.expires_at_s.map(|at_s| {
+            let now_s = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_secs());
+            let left = Duration::from_secs(at_s.saturating_sub(now_s));
+            ctx.run_later(left, |session, ctx| {
+                tracing::info!(client = %session.value.client_id(), "its token is over; disconnected");
+                session.kick(ReasonCode::NotAuthorized, ctx);
+            })
+        });
+        self.entry = Entry {
+            // A copy: the original keeps the frame of the CONNECT alive.
+            username: identity.username.map(|name| ByteString::from(&*name)),
+            exchange: None,
+            expiry,
+        };
+    }
+
+    /// Whether the client may publish to a topic; what it may not at QoS 0 is dropped and counted. (At QoS
+    /// 1 and 2 it is told in 5.0, and acknowledged and dropped in 3.x, as mosquitto does.)
+    pub(super) fn may_publish(&mut self, topic: &str) -> bool {
+        let allowed = self.seat.allows(Action::Write, topic);
+        if !allowed {
+            self.seat.office.counters().dropped_not_authorized.one();
+        }
+        allowed
+    }
+
+    /// Whether the client may have a message that matched; what it may not is dropped and counted.
+    pub(super) fn may_have(&mut self, delivery: &Delivery) -> bool {
+        let allowed = self.seat.allows(Action::Read, &delivery.message.topic);
+        if !allowed {
+            self.seat.office.counters().dropped_unreadable.one();
+        }
+        allowed
+    }
+
+    /// Takes out of a SUBSCRIBE what the client may not subscribe to: one `true` per filter that was taken.
+    /// Empty if all may stay.
+    pub(super) fn sift(&mut self, requests: &mut Vec<SubscribeRequest>) -> Vec<bool> {
+        self.seat.renew_rights();
+        let Some(rights) = &self.seat.rights else {
+            return Vec::new();
+        };
+        let refused: Vec<bool> = requests
+            .iter()
+            .map(|request| !rights.allow_subscription(&request.filter))
+            .collect();
+        if !refused.contains(&true) {
+            return Vec::new();
+        }
+        let mut each = refused.iter();
+        requests.retain(|_| !each.next().is_some_and(|refused| *refused));
+        refused
+    }
+
+    /// A step of a re-authentication. SCRAM's server has nothing to wait for, so the answer is there at once.
+    pub(super) fn reauthenticate(&mut self, begins: bool, data: &Bytes) -> AuthOutcome {
+        match self.prove(begins, data) {
+            Ok(outcome) => outcome,
+            Err(denial) => {
+                let client = self.value.client_id();
+                tracing::info!(%client, %denial, "failed to re-authenticate");
+                // A DISCONNECT knows neither 0x86 nor 0x8A nor 0x8C.
+                AuthOutcome::Failed(match denial {
+                    Denial::Malformed => ReasonCode::ProtocolError,
+                    Denial::Busy | Denial::Unavailable => ReasonCode::ServerBusy,
+                    _ => ReasonCode::NotAuthorized,
+                })
+            }
+        }
+    }
+
+    fn prove(&mut self, begins: bool, data: &Bytes) -> Result<AuthOutcome, Denial> {
+        let keyring = &self.seat.office.tables().keyring;
+        if begins {
+            let (exchange, challenge) = keyring.challenge(None, data)?;
+            // It may not become somebody else while it is connected: its session is the first user's.
+            if self.entry.username.as_deref() != Some(exchange.username()) {
+                return Err(Denial::WrongCredentials);
+            }
+            self.entry.exchange = Some(Box::new(exchange));
+            return Ok(AuthOutcome::Continue(challenge.into()));
+        }
+        let exchange = self.entry.exchange.take().ok_or(Denial::Malformed)?;
+        let (_, signature) = keyring.conclude(None, *exchange, data)?;
+        Ok(AuthOutcome::Success(signature.into()))
+    }
+}
+
+/// The router's reasons with those of filters that were not asked for in their places.
+pub(super) fn with_refused(refused: &[bool], reasons: Vec<ReasonCode>) -> Vec<ReasonCode> {
+    if refused.is_empty() {
+        return reasons;
+    }
+    let mut granted = reasons.into_iter();
+    refused
+        .iter()
+        .map(|refused| match refused {
+            true => ReasonCode::NotAuthorized,
+            // The router answers for each; one that it forgot was not granted.
+            false => granted.next().unwrap_or(ReasonCode::UnspecifiedError),
+        })
+        .collect()
+}
