@@ -126,7 +126,10 @@ impl Acl {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let wrong = |what: String| AclError { line: index + 1, what };
+            let wrong = |what: String| AclError {
+                line: index + 1,
+                what,
+            };
             if line.len() > ACL_LINE_BYTES_MAX {
                 return Err(wrong(format!("longer than {ACL_LINE_BYTES_MAX} bytes")));
             }
@@ -185,9 +188,14 @@ impl Acl {
             };
             decided(denied, granted)
         });
-        own.or_else(|| self.patterns.decide(subject, action, |filter| matches(filter, topic), |filter| {
-            matches(filter, topic)
-        }))
+        own.or_else(|| {
+            self.patterns.decide(
+                subject,
+                action,
+                |filter| matches(filter, topic),
+                |filter| matches(filter, topic),
+            )
+        })
         .unwrap_or(false)
     }
 
@@ -209,7 +217,12 @@ impl Acl {
             decided(denied, granted)
         });
         own.or_else(|| {
-            self.patterns.decide(subject, Action::Read, |rule| covers(rule, filter), |rule| overlap(rule, filter))
+            self.patterns.decide(
+                subject,
+                Action::Read,
+                |rule| covers(rule, filter),
+                |rule| overlap(rule, filter),
+            )
         })
         .unwrap_or(false)
     }

@@ -123,8 +123,14 @@ mod tests {
             assert_eq!(attempts.fail(far(1), "alice", start), n == MAX);
         }
         assert!(attempts.is_barred(far(1), "alice", start));
-        assert!(!attempts.is_barred(far(1), "bob", start), "its neighbour is heard");
-        assert!(!attempts.is_barred(far(2), "alice", start), "alice herself is not shut out");
+        assert!(
+            !attempts.is_barred(far(1), "bob", start),
+            "its neighbour is heard"
+        );
+        assert!(
+            !attempts.is_barred(far(2), "alice", start),
+            "alice herself is not shut out"
+        );
         let last = start + AUTH_FAILURE_WINDOW - Duration::from_millis(1);
         assert!(attempts.is_barred(far(1), "alice", last));
         assert!(!attempts.is_barred(far(1), "alice", start + AUTH_FAILURE_WINDOW));
@@ -171,7 +177,10 @@ mod tests {
         for n in 0..MAX {
             attempts.fail(format!("::ffff:10.1.0.{n}").parse().unwrap(), "bob", now);
         }
-        assert!(!attempts.is_barred("::ffff:10.1.0.9".parse().unwrap(), "bob", now), "IPv4 in disguise");
+        assert!(
+            !attempts.is_barred("::ffff:10.1.0.9".parse().unwrap(), "bob", now),
+            "IPv4 in disguise"
+        );
     }
 
     #[test]
@@ -185,6 +194,9 @@ mod tests {
             attempts.fail(far(1), &n.to_string(), now);
             assert!(attempts.failures.len() <= AUTH_FAILURE_KEYS_MAX + 1);
         }
-        assert!(attempts.is_barred(far(1), "new", now), "the address is still remembered");
+        assert!(
+            attempts.is_barred(far(1), "new", now),
+            "the address is still remembered"
+        );
     }
 }

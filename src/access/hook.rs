@@ -120,7 +120,9 @@ pub fn question(credentials: &Credentials) -> Zeroizing<Vec<u8>> {
         clientid: &credentials.client_id,
         username: credentials.username.as_deref(),
         password: password.as_ref().map(|text| text.as_str()),
-        peerhost: credentials.address.map(|address| address.to_canonical().to_string()),
+        peerhost: credentials
+            .address
+            .map(|address| address.to_canonical().to_string()),
         listener: &credentials.listener,
         cert_common_name: credentials.certificate_name.as_deref(),
     };
@@ -143,8 +145,7 @@ pub fn answer(status: u16, body: &[u8]) -> Answer {
                 result: Word::Deny, ..
             }) => Answer::Deny,
             Ok(Reply {
-                result: Word::Ignore,
-                ..
+                result: Word::Ignore, ..
             }) => Answer::Ignore,
             Err(_) => Answer::Broken,
         },
@@ -179,13 +180,22 @@ mod tests {
     #[test]
     fn what_is_not_understood_lets_nobody_in() {
         let allow = |superuser| Answer::Allow { superuser };
-        assert_eq!(answer(200, br#"{"result":"allow","is_superuser":true,"x":1}"#), allow(true));
+        assert_eq!(
+            answer(200, br#"{"result":"allow","is_superuser":true,"x":1}"#),
+            allow(true)
+        );
         assert_eq!(answer(200, br#"{"result":"allow"}"#), allow(false));
         assert_eq!(answer(204, b""), allow(false));
         assert_eq!(answer(200, br#"{"result":"deny"}"#), Answer::Deny);
         assert_eq!(answer(200, br#"{"result":"ignore"}"#), Answer::Ignore);
-        for (status, body) in [(200, &b""[..]), (200, b"allow"), (200, br#"{"result":"yes"}"#),
-                               (403, br#"{"result":"allow"}"#), (500, b""), (302, b"")] {
+        for (status, body) in [
+            (200, &b""[..]),
+            (200, b"allow"),
+            (200, br#"{"result":"yes"}"#),
+            (403, br#"{"result":"allow"}"#),
+            (500, b""),
+            (302, b""),
+        ] {
             assert_eq!(answer(status, body), Answer::Broken, "{status}");
         }
     }
@@ -194,13 +204,26 @@ mod tests {
     fn urls() {
         let url = |text: &str| text.parse::<Url>();
         let parts = |text: &str| url(text).map(|url| (url.host, url.port, url.path)).unwrap();
-        assert_eq!(parts("http://auth:8080/mqtt?x=1"), ("auth".into(), 8080, "/mqtt?x=1".into()));
+        assert_eq!(
+            parts("http://auth:8080/mqtt?x=1"),
+            ("auth".into(), 8080, "/mqtt?x=1".into())
+        );
         assert_eq!(parts("http://10.0.0.1"), ("10.0.0.1".into(), 80, "/".into()));
         assert_eq!(parts("http://[::1]:9/a"), ("::1".into(), 9, "/a".into()));
         assert_eq!(url("http://h:1/a").unwrap().to_string(), "http://h:1/a");
         assert!(url("https://h/").unwrap_err().contains("proxy"));
-        for wrong in ["", "h/", "http://", "http:///a", "http://h:x/", "http://h:0/", "http://a b/",
-                      "http://u:p@h/", "http://h?x", "http://[::1]x/"] {
+        for wrong in [
+            "",
+            "h/",
+            "http://",
+            "http:///a",
+            "http://h:x/",
+            "http://h:0/",
+            "http://a b/",
+            "http://u:p@h/",
+            "http://h?x",
+            "http://[::1]x/",
+        ] {
             assert!(url(wrong).is_err(), "{wrong}");
         }
     }

@@ -122,17 +122,25 @@ impl Jwt {
                 let secret = &key[..end.map_or(0, |last| last + 1)];
                 if secret.len() < SECRET_BYTES_MIN {
                     let len = secret.len();
-                    return Err(format!("has {len} bytes, a secret needs at least {SECRET_BYTES_MIN}"));
+                    return Err(format!(
+                        "has {len} bytes, a secret needs at least {SECRET_BYTES_MIN}"
+                    ));
                 }
                 (Algorithm::HS256, DecodingKey::from_secret(secret))
             }
             "RS256" => {
                 let key = DecodingKey::from_rsa_pem(key);
-                (Algorithm::RS256, key.map_err(|_| "holds no RSA public key in PEM")?)
+                (
+                    Algorithm::RS256,
+                    key.map_err(|_| "holds no RSA public key in PEM")?,
+                )
             }
             "ES256" => {
                 let key = DecodingKey::from_ec_pem(key);
-                (Algorithm::ES256, key.map_err(|_| "holds no P-256 public key in PEM")?)
+                (
+                    Algorithm::ES256,
+                    key.map_err(|_| "holds no P-256 public key in PEM")?,
+                )
             }
             other => return Err(format!("must be HS256, RS256 or ES256, not '{other}'")),
         };

@@ -93,7 +93,10 @@ impl Passwords {
     pub fn parse(text: &str) -> Result<Self, PasswordsError> {
         let mut users = AHashMap::new();
         for (index, line) in text.lines().enumerate() {
-            let wrong = |what: String| PasswordsError { line: index + 1, what };
+            let wrong = |what: String| PasswordsError {
+                line: index + 1,
+                what,
+            };
             if !is_entry(line) {
                 continue;
             }
@@ -108,7 +111,11 @@ impl Passwords {
             let hash = PasswordHash::new(&entry.phc).ok()?;
             Params::try_from(&hash).ok()
         });
-        let decoy = argon2id(params.unwrap_or_default(), b"nobody has this password", &salt[..16]);
+        let decoy = argon2id(
+            params.unwrap_or_default(),
+            b"nobody has this password",
+            &salt[..16],
+        );
         Ok(Self {
             users,
             decoy: decoy.map_err(|what| PasswordsError { line: 0, what })?,
@@ -196,8 +203,9 @@ pub fn check_username(username: &str) -> Result<(), String> {
 /// `None` is returned if it had no line to remove.
 #[must_use]
 pub fn edited(text: &str, username: &str, line: Option<&str>) -> Option<String> {
-    let is_theirs =
-        |present: &str| is_entry(present) && present.split_once(':').is_some_and(|(user, _)| user == username);
+    let is_theirs = |present: &str| {
+        is_entry(present) && present.split_once(':').is_some_and(|(user, _)| user == username)
+    };
     let mut lines: Vec<&str> = text.lines().collect();
     match (lines.iter().position(|present| is_theirs(present)), line) {
         (Some(at), Some(line)) => lines[at] = line,
@@ -219,7 +227,9 @@ fn is_entry(line: &str) -> bool {
 fn argon2id(params: Params, password: &[u8], salt: &[u8]) -> Result<String, String> {
     let salt = SaltString::encode_b64(salt).map_err(|error| error.to_string())?;
     let hash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    let hash = hash.hash_password(password, &salt).map_err(|error| error.to_string())?;
+    let hash = hash
+        .hash_password(password, &salt)
+        .map_err(|error| error.to_string())?;
     Ok(hash.to_string())
 }
 
@@ -241,7 +251,9 @@ fn entry(line: &str) -> Result<(&str, Entry), String> {
         }
         Some((version, _)) if version.parse::<u32>().is_ok() => {
             let version = version.escape_debug();
-            return Err(format!("user {user} has a line of version {version}; this program knows 1"));
+            return Err(format!(
+                "user {user} has a line of version {version}; this program knows 1"
+            ));
         }
         _ => return Err(format!("user {user} has no argon2id hash; {}", again(user))),
     };

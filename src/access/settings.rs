@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::hook::Url;
 use super::identity::Method;
-use crate::limits::{AUTH_FAILURES_MAX, AUTH_HOOK_WITHIN};
+use crate::limits::AUTH_FAILURES_MAX;
 
 /// The sections `[auth]` and `[acl]`, checked as far as that goes without opening a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,7 +91,10 @@ mod tests {
             chain: vec![Method::PasswordFile, Method::Anonymous],
             ..Settings::default()
         };
-        assert!(!checking.anonymous_allowed(None, true), "who has a password file wants it asked");
+        assert!(
+            !checking.anonymous_allowed(None, true),
+            "who has a password file wants it asked"
+        );
         let said = Settings {
             allow_anonymous: Some(true),
             ..checking

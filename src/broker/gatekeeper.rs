@@ -127,7 +127,10 @@ impl Gatekeeper {
         if job.answer.is_closed() {
             return None;
         }
-        if self.keyring().is_barred(credentials.address, credentials.username.as_deref()) {
+        if self
+            .keyring()
+            .is_barred(credentials.address, credentials.username.as_deref())
+        {
             self.decide(job, Err(Denial::Barred));
             return None;
         }
@@ -136,8 +139,12 @@ impl Gatekeeper {
 
     fn hash(&mut self, ctx: &mut Context<Self>) {
         while self.hashing < self.hashing_max {
-            let Some(job) = self.to_hash.pop_front() else { return };
-            let Some(job) = self.still_wanted(job) else { continue };
+            let Some(job) = self.to_hash.pop_front() else {
+                return;
+            };
+            let Some(job) = self.still_wanted(job) else {
+                continue;
+            };
             let Some(passwords) = self.keyring().passwords() else {
                 self.decide(job, Err(Denial::Unavailable));
                 continue;
@@ -145,7 +152,10 @@ impl Gatekeeper {
             self.hashing += 1;
             let credentials = job.credentials.clone();
             let checked = tokio::task::spawn_blocking(move || {
-                let password = credentials.password.as_ref().map_or(&[][..], |secret| secret.bytes());
+                let password = credentials
+                    .password
+                    .as_ref()
+                    .map_or(&[][..], |secret| secret.bytes());
                 passwords.check(credentials.username.as_deref().unwrap_or_default(), password)
             });
             ctx.spawn(checked.into_actor(self).map(|checked, me, ctx| {
@@ -169,8 +179,12 @@ impl Gatekeeper {
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
         while self.asking < AUTH_HOOK_CALLS_MAX {
-            let Some(job) = self.to_ask.pop_front() else { return };
-            let Some(job) = self.still_wanted(job) else { continue };
+            let Some(job) = self.to_ask.pop_front() else {
+                return;
+            };
+            let Some(job) = self.still_wanted(job) else {
+                continue;
+            };
             let Some(hook) = self.keyring().hook() else {
                 self.decide(job, Err(Denial::Unavailable));
                 continue;

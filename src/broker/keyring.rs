@@ -82,7 +82,11 @@ impl Keyring {
     /// # Errors
     /// One sentence for the operator.
     pub fn open(settings: &Settings) -> Result<Self, String> {
-        let passwords = settings.password_file.as_deref().map(read_passwords).transpose()?;
+        let passwords = settings
+            .password_file
+            .as_deref()
+            .map(read_passwords)
+            .transpose()?;
         let acl = settings.acl_file.as_deref().map(read_acl).transpose()?;
         let jwt = settings.jwt.as_ref().map(|jwt| {
             let key = read(&jwt.key_file, "the key of [auth.jwt]")?;

@@ -85,7 +85,9 @@ impl Session {
         match outcome {
             AuthOutcome::Continue(data) => {
                 method.turn = Turn::Client;
-                out.push(Effect::Send(method.packet(ReasonCode::ContinueAuthentication, data)));
+                out.push(Effect::Send(
+                    method.packet(ReasonCode::ContinueAuthentication, data),
+                ));
             }
             AuthOutcome::Success(data) => {
                 method.turn = Turn::Nobody;

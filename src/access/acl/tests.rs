@@ -39,7 +39,10 @@ fn the_example_of_mosquitto_means_the_same() {
     let roger = named("roger", "r1");
     for action in [Action::Read, Action::Write] {
         assert!(acl.allows(&roger, action, "foo/bar"));
-        assert!(!acl.allows(&roger, action, "$SYS/broker/uptime"), "only anonymous");
+        assert!(
+            !acl.allows(&roger, action, "$SYS/broker/uptime"),
+            "only anonymous"
+        );
         assert!(!acl.allows(&NOBODY, action, "foo/bar"));
     }
     assert!(acl.allows(&roger, Action::Write, "$SYS/broker/connection/r1/state"));
@@ -59,7 +62,10 @@ fn deny_wins_within_a_section_wherever_it_stands_and_users_win_over_patterns() {
         assert!(acl.allows(&a, Action::Write, "home/kitchen"));
         assert!(!acl.allows(&a, Action::Read, "home/safe"));
         assert!(!acl.allows(&a, Action::Read, "home/safe/door"));
-        assert!(acl.allows(&a, Action::Read, "home/attic"), "the user's line comes first");
+        assert!(
+            acl.allows(&a, Action::Read, "home/attic"),
+            "the user's line comes first"
+        );
         assert!(acl.allows(&a, Action::Read, "x/a") && !acl.allows(&a, Action::Read, "x/b"));
         assert!(!acl.allows(&named("b", "c"), Action::Read, "home/kitchen"));
         assert!(acl.allows(&named("b", "c"), Action::Read, "x/b"));
@@ -81,8 +87,14 @@ fn a_name_with_a_wildcard_widens_no_pattern() {
     assert!(!acl.allows(&named("+", "x"), Action::Read, "u/a/b"));
     assert!(!acl.allows(&named("#", "x"), Action::Read, "u/a/b"));
     assert!(!acl.allows(&named("a", "+"), Action::Write, "c/x/s"));
-    assert!(!acl.allows(&named("a", "+"), Action::Write, "u/a/b"), "no way round a deny");
-    assert!(!acl.allows(&NOBODY, Action::Write, "u//b"), "%u is nothing without a name");
+    assert!(
+        !acl.allows(&named("a", "+"), Action::Write, "u/a/b"),
+        "no way round a deny"
+    );
+    assert!(
+        !acl.allows(&NOBODY, Action::Write, "u//b"),
+        "%u is nothing without a name"
+    );
     // Two placeholders, and a percent sign that is none.
     let acl = super::Acl::parse("pattern %u/%c/100%/%x").unwrap();
     assert!(acl.allows(&named("a", "b"), Action::Write, "a/b/100%/%x"));
@@ -120,13 +132,32 @@ fn each_mistake_is_told_with_its_line() {
 fn a_subscription_is_granted_if_something_readable_could_come_of_it() {
     let acl = acl("user a\ntopic read home/+/temperature\ntopic write cmd/#\ntopic deny home/safe/#");
     let a = named("a", "c");
-    for granted in ["#", "home/#", "home/+/temperature", "home/kitchen/temperature", "+/+/temperature"] {
+    for granted in [
+        "#",
+        "home/#",
+        "home/+/temperature",
+        "home/kitchen/temperature",
+        "+/+/temperature",
+    ] {
         assert!(acl.allows_subscription(&a, granted), "{granted}");
-        assert!(acl.allows_subscription(&a, &format!("$share/g/{granted}")), "{granted}");
+        assert!(
+            acl.allows_subscription(&a, &format!("$share/g/{granted}")),
+            "{granted}"
+        );
     }
-    for refused in ["cmd/#", "home", "home/x/humidity", "home/safe/#", "home/safe/temperature", "other"] {
+    for refused in [
+        "cmd/#",
+        "home",
+        "home/x/humidity",
+        "home/safe/#",
+        "home/safe/temperature",
+        "other",
+    ] {
         assert!(!acl.allows_subscription(&a, refused), "{refused}");
-        assert!(!acl.allows_subscription(&a, &format!("$share/g/{refused}")), "{refused}");
+        assert!(
+            !acl.allows_subscription(&a, &format!("$share/g/{refused}")),
+            "{refused}"
+        );
     }
     assert!(!acl.allows_subscription(&a, "$share/g"));
     // What is hidden from wildcards is not read by them.

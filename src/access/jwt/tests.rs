@@ -22,29 +22,55 @@ fn check(claims: &Value) -> Result<Token, JwtError> {
 #[test]
 fn a_good_token_names_its_user() {
     let good = check(&json!({"exp": NOW + 60, "username": "alice", "clientid": "c1"})).unwrap();
-    assert_eq!((good.username.as_deref(), good.expires_at_s), (Some("alice"), Some(NOW + 60)));
+    assert_eq!(
+        (good.username.as_deref(), good.expires_at_s),
+        (Some("alice"), Some(NOW + 60))
+    );
     assert_eq!(good.acl, None);
     let by_subject = check(&json!({"exp": NOW + 60, "sub": "device 7"})).unwrap();
     assert_eq!(by_subject.username.as_deref(), Some("device 7"));
-    assert_eq!(check(&json!({"exp": NOW + 60})).unwrap().username, None, "a claimed name is not proved");
+    assert_eq!(
+        check(&json!({"exp": NOW + 60})).unwrap().username,
+        None,
+        "a claimed name is not proved"
+    );
 }
 
 #[test]
 fn each_way_to_be_wrong() {
     assert_eq!(check(&json!({"exp": NOW - 60})), Err(JwtError::Time));
-    assert_eq!(check(&json!({"exp": NOW + 60, "nbf": NOW + 30})), Err(JwtError::Time));
+    assert_eq!(
+        check(&json!({"exp": NOW + 60, "nbf": NOW + 30})),
+        Err(JwtError::Time)
+    );
     assert_eq!(check(&json!({"username": "alice"})), Err(JwtError::NoEnd));
-    assert_eq!(check(&json!({"exp": NOW + 60, "username": "bob"})), Err(JwtError::Bearer));
-    assert_eq!(check(&json!({"exp": NOW + 60, "clientid": "c2"})), Err(JwtError::Bearer));
+    assert_eq!(
+        check(&json!({"exp": NOW + 60, "username": "bob"})),
+        Err(JwtError::Bearer)
+    );
+    assert_eq!(
+        check(&json!({"exp": NOW + 60, "clientid": "c2"})),
+        Err(JwtError::Bearer)
+    );
     assert_eq!(check(&json!({"exp": "soon"})), Err(JwtError::Claims));
-    assert_eq!(check(&json!({"exp": NOW + 60, "acl": {"pub": ["a/#/b"]}})), Err(JwtError::Claims));
-    assert_eq!(check(&json!({"exp": NOW + 60, "acl": {"publish": ["a"]}})), Err(JwtError::Claims));
+    assert_eq!(
+        check(&json!({"exp": NOW + 60, "acl": {"pub": ["a/#/b"]}})),
+        Err(JwtError::Claims)
+    );
+    assert_eq!(
+        check(&json!({"exp": NOW + 60, "acl": {"publish": ["a"]}})),
+        Err(JwtError::Claims)
+    );
     let no_token = |text: &[u8]| jwt().check(text, None, "c1", NOW).unwrap_err();
     for text in [&b"hunter2"[..], b"a.b.c", b"a.b", b"\xff.a.b", b""] {
         assert_eq!(no_token(text), JwtError::NoToken);
     }
     let lasting = Jwt::new("HS256", SECRET, false).unwrap();
-    assert!(lasting.check(token(&json!({})).as_bytes(), None, "c", NOW).is_ok());
+    assert!(
+        lasting
+            .check(token(&json!({})).as_bytes(), None, "c", NOW)
+            .is_ok()
+    );
 }
 
 #[test]
@@ -55,23 +81,42 @@ fn another_key_or_algorithm_is_refused() {
         other.check(token(&claims).as_bytes(), None, "c", NOW),
         Err(JwtError::Signature)
     );
-    let longer = encode(&Header::new(Algorithm::HS512), &claims, &EncodingKey::from_secret(SECRET)).unwrap();
-    assert_eq!(jwt().check(longer.as_bytes(), None, "c", NOW), Err(JwtError::Algorithm));
+    let longer = encode(
+        &Header::new(Algorithm::HS512),
+        &claims,
+        &EncodingKey::from_secret(SECRET),
+    )
+    .unwrap();
+    assert_eq!(
+        jwt().check(longer.as_bytes(), None, "c", NOW),
+        Err(JwtError::Algorithm)
+    );
     // `none`, by hand: {"alg":"none"} . {"exp":…} . nothing
-    let none = format!("eyJhbGciOiJub25lIn0.{}.", token(&claims).split('.').nth(1).unwrap());
-    assert_eq!(jwt().check(none.as_bytes(), None, "c", NOW), Err(JwtError::NoToken));
+    let none = format!(
+        "eyJhbGciOiJub25lIn0.{}.",
+        token(&claims).split('.').nth(1).unwrap()
+    );
+    assert_eq!(
+        jwt().check(none.as_bytes(), None, "c", NOW),
+        Err(JwtError::NoToken)
+    );
 }
 
 #[test]
 fn signatures_of_key_pairs() {
-    for (name, algorithm, pair) in [
-        ("ES256", Algorithm::ES256, rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap()),
-    ] {
+    for (name, algorithm, pair) in [(
+        "ES256",
+        Algorithm::ES256,
+        rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap(),
+    )] {
         let jwt = Jwt::new(name, pair.public_key_pem().as_bytes(), true).unwrap();
         let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
         let good = encode(&Header::new(algorithm), &json!({"exp": NOW + 9}), &key).unwrap();
         assert!(jwt.check(good.as_bytes(), None, "c", NOW).is_ok());
-        assert_eq!(jwt.check(token(&json!({"exp": NOW + 9})).as_bytes(), None, "c", NOW), Err(JwtError::Algorithm));
+        assert_eq!(
+            jwt.check(token(&json!({"exp": NOW + 9})).as_bytes(), None, "c", NOW),
+            Err(JwtError::Algorithm)
+        );
         // The public key as a secret of HS256: the classic confusion.
         let forged = encode(
             &Header::default(),
@@ -79,12 +124,18 @@ fn signatures_of_key_pairs() {
             &EncodingKey::from_secret(pair.public_key_pem().as_bytes()),
         )
         .unwrap();
-        assert_eq!(jwt.check(forged.as_bytes(), None, "c", NOW), Err(JwtError::Algorithm));
+        assert_eq!(
+            jwt.check(forged.as_bytes(), None, "c", NOW),
+            Err(JwtError::Algorithm)
+        );
     }
     let error = |algorithm, key: &[u8]| Jwt::new(algorithm, key, true).unwrap_err();
     assert_eq!(error("RS256", b"x"), "holds no RSA public key in PEM");
     assert_eq!(error("ES256", b"x"), "holds no P-256 public key in PEM");
-    assert_eq!(error("HS256", b"short\n"), "has 5 bytes, a secret needs at least 32");
+    assert_eq!(
+        error("HS256", b"short\n"),
+        "has 5 bytes, a secret needs at least 32"
+    );
     assert_eq!(error("none", b""), "must be HS256, RS256 or ES256, not 'none'");
 }
 
@@ -97,8 +148,14 @@ fn a_token_brings_its_own_rules() {
         client_id: "c1",
     };
     assert!(acl.allows(&alice, Action::Write, "up/c1") && !acl.allows(&alice, Action::Read, "up/c1"));
-    assert!(acl.allows(&alice, Action::Read, "down/alice/x") && !acl.allows(&alice, Action::Write, "down/alice/x"));
+    assert!(
+        acl.allows(&alice, Action::Read, "down/alice/x")
+            && !acl.allows(&alice, Action::Write, "down/alice/x")
+    );
     assert!(acl.allows(&alice, Action::Read, "both") && acl.allows(&alice, Action::Write, "both"));
     let none = check(&json!({"exp": NOW + 60, "acl": {}})).unwrap().acl.unwrap();
-    assert!(!none.allows(&alice, Action::Read, "both"), "an empty acl allows nothing");
+    assert!(
+        !none.allows(&alice, Action::Read, "both"),
+        "an empty acl allows nothing"
+    );
 }

@@ -13,14 +13,20 @@ fn alice() -> String {
 #[test]
 fn a_line_is_made_read_and_checked() {
     let line = alice();
-    assert!(line.starts_with("alice:1:$argon2id$v=19$m=19456,t=2,p=1$"), "{line}");
+    assert!(
+        line.starts_with("alice:1:$argon2id$v=19$m=19456,t=2,p=1$"),
+        "{line}"
+    );
     assert!(!line.contains("wonderland"));
     let passwords = Passwords::parse(&format!("# made by hand\n\n{line}\n")).unwrap();
     assert_eq!(passwords.len(), 1);
     assert_eq!(passwords.check("alice", b"wonderland"), Check::Right);
     assert_eq!(passwords.check("alice", b"Wonderland"), Check::Wrong);
     assert_eq!(passwords.check("alice", b""), Check::Wrong);
-    assert_eq!(passwords.check("alice", &[b'x'; PASSWORD_BYTES_MAX + 1]), Check::Wrong);
+    assert_eq!(
+        passwords.check("alice", &[b'x'; PASSWORD_BYTES_MAX + 1]),
+        Check::Wrong
+    );
     assert_eq!(passwords.check("Alice", b"wonderland"), Check::Unknown);
     assert_eq!(passwords.check("", b"nobody has this password"), Check::Unknown);
     assert_eq!(format!("{passwords:?}"), "Passwords(1 users)");
@@ -38,7 +44,11 @@ fn its_scram_verifier_serves_and_unknown_users_get_a_decoy() {
     };
     assert!(!passwords.scram("eve").1);
     assert_eq!(challenge("eve"), challenge("eve"));
-    assert_eq!(challenge("eve").len(), challenge("alice").len(), "they look alike");
+    assert_eq!(
+        challenge("eve").len(),
+        challenge("alice").len(),
+        "they look alike"
+    );
     let without = line("bob", b"builder", &SALTS, false).unwrap();
     assert!(without.ends_with(':'));
     let passwords = Passwords::parse(&without).unwrap();
@@ -91,7 +101,10 @@ fn names_and_passwords_that_cannot_be_used_are_refused() {
 #[test]
 fn editing_touches_only_the_line_of_the_user() {
     let text = "# ours\nalice:1:old:\nbob:1:b:\n";
-    assert_eq!(edited(text, "alice", Some("alice:1:new:")).unwrap(), "# ours\nalice:1:new:\nbob:1:b:\n");
+    assert_eq!(
+        edited(text, "alice", Some("alice:1:new:")).unwrap(),
+        "# ours\nalice:1:new:\nbob:1:b:\n"
+    );
     assert_eq!(edited(text, "bob", None).unwrap(), "# ours\nalice:1:old:\n");
     assert_eq!(edited(text, "eve", None), None);
     assert_eq!(edited("", "eve", Some("eve:1:e:")).unwrap(), "eve:1:e:\n");

@@ -17,7 +17,9 @@ fn pencil() -> Verifier {
 }
 
 fn challenged(known: bool) -> Exchange {
-    let (exchange, challenge) = ClientFirst::parse(FIRST).unwrap().challenge(pencil(), known, RANDOM);
+    let (exchange, challenge) = ClientFirst::parse(FIRST)
+        .unwrap()
+        .challenge(pencil(), known, RANDOM);
     assert_eq!(challenge, CHALLENGE);
     exchange
 }
@@ -33,7 +35,11 @@ fn the_exchange_of_the_rfc() {
 fn an_unknown_user_is_challenged_alike_and_refused_even_with_a_fitting_proof() {
     assert_eq!(challenged(false).finish(LAST), Err(ScramError::Refused));
     let decoy = |seed: &[u8], name| Verifier::decoy(seed, name).to_string();
-    assert_eq!(decoy(b"s", "eve"), decoy(b"s", "eve"), "asking twice shows nothing");
+    assert_eq!(
+        decoy(b"s", "eve"),
+        decoy(b"s", "eve"),
+        "asking twice shows nothing"
+    );
     assert_ne!(decoy(b"s", "eve"), decoy(b"s", "eva"));
     assert_ne!(decoy(b"s", "eve"), decoy(b"t", "eve"));
 }
@@ -43,14 +49,35 @@ fn each_wrong_proof_is_refused() {
     let text = std::str::from_utf8(LAST).unwrap();
     let refused = |last: &str| challenged(true).finish(last.as_bytes()).unwrap_err();
     assert_eq!(refused(&text.replace("p=dH", "p=dI")), ScramError::Refused);
-    assert_eq!(refused(&text.replace("c=biws", "c=eSws")), ScramError::Refused, "binding");
-    assert_eq!(refused(&text.replace("r=rOpr", "r=rOpq")), ScramError::Refused, "nonce");
-    assert_eq!(refused(&text.replace("hNlF$k0,", "hNlF$k0,x=1,")), ScramError::Refused);
-    for malformed in ["", "c=biws", "c=biws,r=x", "c=biws,r=x,p=!", "r=x,c=biws,p=AA==", "c=biws,r=x,p=AA=="] {
+    assert_eq!(
+        refused(&text.replace("c=biws", "c=eSws")),
+        ScramError::Refused,
+        "binding"
+    );
+    assert_eq!(
+        refused(&text.replace("r=rOpr", "r=rOpq")),
+        ScramError::Refused,
+        "nonce"
+    );
+    assert_eq!(
+        refused(&text.replace("hNlF$k0,", "hNlF$k0,x=1,")),
+        ScramError::Refused
+    );
+    for malformed in [
+        "",
+        "c=biws",
+        "c=biws,r=x",
+        "c=biws,r=x,p=!",
+        "r=x,c=biws,p=AA==",
+        "c=biws,r=x,p=AA==",
+    ] {
         assert_eq!(refused(malformed), ScramError::Malformed, "{malformed}");
     }
     assert_eq!(challenged(true).finish(&[0xff; 8]), Err(ScramError::Malformed));
-    assert_eq!(challenged(true).finish(&vec![b'a'; 5000]), Err(ScramError::Malformed));
+    assert_eq!(
+        challenged(true).finish(&vec![b'a'; 5000]),
+        Err(ScramError::Malformed)
+    );
 }
 
 #[test]
@@ -63,8 +90,20 @@ fn first_messages() {
     for unsupported in ["p=tls-unique,,n=u,r=x", "n,,m=ext,n=u,r=x"] {
         assert_eq!(parse(unsupported), Err(ScramError::Unsupported), "{unsupported}");
     }
-    for malformed in ["", "n", "n,,", "n,,n=u", "n,,r=x,n=u", "x,,n=u,r=x", "n,,n=,r=x", "n,,n=u,r=",
-                      "n,,n=a=2c,r=x", "n,,n=a=,r=x", "n,b=u,n=u,r=x", "n,,n=u,r=\u{e9}"] {
+    for malformed in [
+        "",
+        "n",
+        "n,,",
+        "n,,n=u",
+        "n,,r=x,n=u",
+        "x,,n=u,r=x",
+        "n,,n=,r=x",
+        "n,,n=u,r=",
+        "n,,n=a=2c,r=x",
+        "n,,n=a=,r=x",
+        "n,b=u,n=u,r=x",
+        "n,,n=u,r=\u{e9}",
+    ] {
         assert_eq!(parse(malformed), Err(ScramError::Malformed), "{malformed}");
     }
 }

@@ -49,7 +49,11 @@ fn anonymous_is_who_brings_nothing_where_the_listener_lets_it() {
     assert_eq!(decided(&open, &closed(nobody())), Err(Denial::NotAuthorized));
     assert_eq!(decided(&open, &closed(alice())), Err(Denial::WrongCredentials));
     let without = keyring(&[Method::Certificate]);
-    assert_eq!(decided(&without, &nobody()), Err(Denial::NotAuthorized), "no `anonymous` in the chain");
+    assert_eq!(
+        decided(&without, &nobody()),
+        Err(Denial::NotAuthorized),
+        "no `anonymous` in the chain"
+    );
 }
 
 #[test]
@@ -58,8 +62,14 @@ fn the_chain_is_followed_in_its_order() {
     assert!(matches!(all.follow(0, &alice()), Step::Passwords(2)));
     assert!(matches!(all.follow(2, &alice()), Step::Token(3)));
     assert!(matches!(all.follow(3, &alice()), Step::Hook(4)));
-    assert!(matches!(all.follow(4, &alice()), Step::Decided(Err(Denial::WrongCredentials))));
-    assert!(matches!(all.follow(0, &nobody()), Step::Hook(4)), "nothing to check in a file");
+    assert!(matches!(
+        all.follow(4, &alice()),
+        Step::Decided(Err(Denial::WrongCredentials))
+    ));
+    assert!(
+        matches!(all.follow(0, &nobody()), Step::Hook(4)),
+        "nothing to check in a file"
+    );
     let certified = Credentials {
         certificate_name: Some("device 7".into()),
         ..alice()
@@ -93,7 +103,9 @@ fn a_broken_file_leaves_what_was_there_and_says_so() {
     std::fs::write(&acl, "nonsense\n").unwrap();
     let said = keyring.reload();
     let wrong: Vec<_> = said.iter().map(|said| said.clone().unwrap_err()).collect();
-    assert!(wrong[0].contains("passwd: line 1: user alice") && wrong[0].ends_with("the passwords of before stay"));
+    assert!(
+        wrong[0].contains("passwd: line 1: user alice") && wrong[0].ends_with("the passwords of before stay")
+    );
     assert!(wrong[1].contains("acl: line 1: 'nonsense'") && wrong[1].ends_with("the rules of before stay"));
     assert_eq!(keyring.passwords().unwrap().len(), 1);
     keyring.renew(&mut rights);
@@ -109,7 +121,10 @@ fn a_broken_file_leaves_what_was_there_and_says_so() {
 #[test]
 fn scram_is_offered_where_there_is_a_password_file() {
     let first = b"n,,n=alice,r=abc";
-    assert_eq!(Keyring::default().challenge(None, first).unwrap_err(), Denial::BadMethod);
+    assert_eq!(
+        Keyring::default().challenge(None, first).unwrap_err(),
+        Denial::BadMethod
+    );
     let keyring = Keyring {
         passwords: ArcSwapOption::new(Some(Arc::new(Passwords::parse("").unwrap()))),
         attempts: Mutex::new(Attempts::new(1)),
@@ -118,7 +133,10 @@ fn scram_is_offered_where_there_is_a_password_file() {
     let address = nobody().address;
     let (exchange, _) = keyring.challenge(address, first).unwrap();
     let last = format!("c=biws,r=x,p={}", "A".repeat(43) + "=");
-    assert_eq!(keyring.conclude(address, exchange, last.as_bytes()).unwrap_err(), Denial::WrongCredentials);
+    assert_eq!(
+        keyring.conclude(address, exchange, last.as_bytes()).unwrap_err(),
+        Denial::WrongCredentials
+    );
     assert_eq!(keyring.challenge(address, first).unwrap_err(), Denial::Barred);
     assert_eq!(keyring.challenge(None, b"?").unwrap_err(), Denial::Malformed);
 }
