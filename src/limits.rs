@@ -20,6 +20,13 @@ pub const INFLIGHT_MAX: u16 = 32;
 /// QoS 1 and 2 messages in flight from one client, told in CONNACK.
 pub const RECEIVE_MAXIMUM: u16 = 1024;
 
+/// Topic aliases that a 5.0 client may use unless configured otherwise; each keeps one topic name.
+pub const TOPIC_ALIAS_MAX: u16 = 32;
+
+/// Session expiry that a client gets at most unless configured otherwise: seven days in seconds.
+/// EMQX has 2 hours, mosquitto and VerneMQ never expire; a queue that nobody fetches must end some day.
+pub const SESSION_EXPIRY_MAX_S: u32 = 7 * 24 * 3600;
+
 /// Topic aliases towards one client, however many more it allows.
 pub const TOPIC_ALIASES_TO_CLIENT_MAX: u16 = 32;
 
@@ -173,11 +180,31 @@ pub const JOIN_SETTLES_WITHIN: Duration = Duration::from_secs(10);
 /// Longest that a draining node waits for its peers to close their links.
 pub const DRAIN_LINKS_WITHIN: Duration = Duration::from_secs(1);
 
+/// Bytes that lie before the retainer until publishers of retained messages stop reading. It writes some
+/// 400,000 messages a second; waiters look again every 50 ms, and must find enough left to do until then.
+pub const TRAY_BYTES_MAX: usize = 4 << 20;
+
+/// Longest topic whose matches an arbiter remembers, in bytes: with 4096 topics remembered, 4 MiB.
+pub const MATCHED_TOPIC_BYTES_MAX: usize = 1 << 10;
+
+/// Largest CONNECT, in bytes: it is read before anybody is known. All its strings at their longest together
+/// are 320 KiB and no client has ever sent that; a certificate chain in a JWT has 10.
+pub const CONNECT_BYTES_MAX: u32 = 256 << 10;
+
+/// Bytes of a CONNECT that every socket may send before [`HELLO_BYTES_MAX`] concerns it.
+pub const HELLO_FREE_BYTES: usize = 4 << 10;
+
+/// Bytes of all CONNECTs of a node that have not come whole. Who would exceed it is closed and counted.
+pub const HELLO_BYTES_MAX: usize = 64 << 20;
+
 /// Topics (filters with local subscribers) and their delegates: one actor each.
 pub const TOPICS_MAX: usize = 4_000_000;
 
 /// Sessions below one of the 64 shards of `sessions`; more CONNECTs are answered with 0x88.
 pub const SESSIONS_PER_SHARD_MAX: usize = 65_536;
+
+/// Addresses that one listener remembers to limit each; about 6 MB. Beyond it new ones are refused.
+pub const CROWD_ADDRESSES_MAX: usize = 65_536;
 
 /// Sockets that have not sent their CONNECT; more are closed at once and counted.
 pub const CONNECTIONS_MAX: usize = 65_536;

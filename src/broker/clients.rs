@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::session::{Claim, Kick, Reattach, Session};
 use super::tables::Tables;
-use super::tray::Bell;
+use super::tray::{Bell, Burden};
 use crate::mqtt::reason::ReasonCode;
 
 /// A session that does not take a new transport over within this is stuck, and killed.
@@ -81,6 +81,8 @@ pub enum Fact {
     /// The transport is gone: the session waits for the next, or is over.
     Away(ByteString, Pid),
 }
+
+impl Burden for Fact {}
 
 /// Tells Clients; it notes what it is told in order, also when it falls in between.
 pub fn tell(tables: &Tables, fact: Fact) {

@@ -65,14 +65,32 @@ counters! {
     packets_poisonous,
     /// Messages that were not retained because the store was full.
     retained_refused,
+    /// Subscriptions refused because the session had as many as it may have.
+    subscriptions_refused,
+    /// Times that a client was not read because it used up its rate of messages or bytes.
+    clients_throttled,
+    /// Sockets closed at once because the node had as many as it may have.
+    refused_node_full,
+    /// Sockets closed at once because their listener had as many as it may have.
+    refused_listener_full,
+    /// Sockets closed at once because their address had as many as it may have.
+    refused_address_full,
+    /// Sockets closed at once because their address came too often.
+    refused_address_rate,
+    /// Sockets closed because all first packets together took too much memory.
+    refused_hello_memory,
     /// Messages handed to links to other nodes.
     forwarded,
     /// Messages that came from other nodes.
     dispatched,
     /// Messages that matched no subscriber and no route.
     unrouted,
-    /// Dropped: the session's queue was at its limit of messages or bytes.
+    /// Dropped: it came when the session's queue was at its limit of messages or bytes.
     dropped_queue_full,
+    /// Dropped: it had waited longest when the session's queue was at its limit.
+    dropped_queue_oldest,
+    /// Dropped: its topic had more levels or bytes than its publisher may use.
+    dropped_topic_limit,
     /// Dropped: QoS 0 and the client was away.
     dropped_qos0_offline,
     /// Dropped: QoS 0 and the client's transport made no progress.
@@ -126,6 +144,9 @@ impl Counters {
     pub fn count(&self, counted: Counted) {
         match counted {
             Counted::DroppedQueueFull => self.dropped_queue_full.one(),
+            Counted::DroppedQueueOldest => self.dropped_queue_oldest.one(),
+            Counted::DroppedTopicLimit => self.dropped_topic_limit.one(),
+            Counted::SubscriptionsRefused => self.subscriptions_refused.one(),
             Counted::DroppedQoS0Offline => self.dropped_qos0_offline.one(),
             Counted::DroppedSlowConsumer => self.dropped_slow_consumer.one(),
             Counted::DroppedExpired => self.dropped_expired.one(),

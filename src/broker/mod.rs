@@ -13,6 +13,7 @@
 //! | [`door`], [`listener`], [`connection`] | open doors, who serves them, and sockets until their CONNECT |
 //! | [`transport`] | TCP, unix sockets, TLS and WebSocket as one stream of bytes |
 //! | [`keyring`], [`gatekeeper`] | who may come in; what of that takes time |
+//! | [`crowd`], [`throttle`] | how many may come in, and how fast anybody may be |
 //! | [`sys`] | `$SYS`, and the pulse that notices a stuck arbiter |
 //! | [`clients`], [`retainer`], [`wills`] | client ids, retained messages, delayed wills |
 //! | [`poison`] | packets that crash their session again and again |
@@ -27,6 +28,7 @@ mod admission;
 pub mod clients;
 pub mod connection;
 pub mod counters;
+pub mod crowd;
 mod desk;
 pub mod door;
 pub mod gatekeeper;
@@ -45,6 +47,7 @@ pub mod router;
 pub mod session;
 pub mod sys;
 pub mod tables;
+pub mod throttle;
 pub mod topic;
 pub mod transport;
 pub mod tray;

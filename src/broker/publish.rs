@@ -22,6 +22,7 @@ use super::office::Office;
 use super::port::Port;
 use super::retainer;
 use super::tables::{Seats, Tables, Torn};
+use crate::limits::MATCHED_TOPIC_BYTES_MAX;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::reason::ReasonCode;
@@ -88,6 +89,8 @@ pub(super) struct Holds {
     links: SmallVec<[Link; 1]>,
     /// Whether anything was published: only then a choked mail concerns this publisher.
     published: bool,
+    /// Whether anything was to be retained: only then a full retainer does.
+    retained: bool,
     /// The office's round of waiting in which the publisher has left its waker; 0 never.
     waits_in: u64,
 }
@@ -106,7 +109,8 @@ impl Holds {
         }
         self.filters.retain(|filter| office.is_paused(*filter));
         self.links.retain(|link| link.outbox.is_full());
-        let held = !self.filters.is_empty() || !self.links.is_empty() || office.is_choked();
+        self.retained &= office.tables().for_retainer.is_full();
+        let held = !self.filters.is_empty() || !self.links.is_empty() || self.retained || office.is_choked();
         if held {
             self.waits_in = office.wait(waker, self.waits_in);
         } else {
@@ -144,6 +148,7 @@ impl Office {
     ) -> Option<PublishOutcome> {
         if message.retain {
             retainer::ask(self.tables(), retainer::Request::Retain(message.clone()));
+            holds.retained = true;
         }
         let Ok(found) = self.find(&message.topic) else {
             return Some(PublishOutcome::Refused(ReasonCode::ImplementationSpecificError));
@@ -225,8 +230,10 @@ impl Office {
                 if matches.topics.len() >= MATCHES_MAX {
                     matches.topics.clear();
                 }
-                // A copy of its own: the publisher's read buffer is not kept alive by a name.
-                matches.topics.insert(ByteString::from(&**topic), found.clone());
+                if topic.len() <= MATCHED_TOPIC_BYTES_MAX {
+                    // A copy of its own: the publisher's read buffer is not kept alive by a name.
+                    matches.topics.insert(ByteString::from(&**topic), found.clone());
+                }
                 found
             }
         };

@@ -3,7 +3,7 @@
 //! Parent:   core (one_for_one), permanent
 //! Owns:     nothing that dies with it; the store belongs to the tables
 //! Asked by: publishers ([`Request::Retain`]), sessions ([`Request::Replay`]), through its tray
-//! Tells:    Session ([`Retained`])
+//! Tells:    Session ([`Replay`])
 //! Dies of:  our bugs only; a store torn by a panic inside a write is escalated by a failing `init`
 
 use std::sync::{Arc, PoisonError};
@@ -12,15 +12,19 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext, Handler, Message as ActixMessage};
 use supervisors::{Caster, ChildSpec, Context, InitError};
 
-use super::session::Retained;
+use super::mail::MESSAGE_OVERHEAD;
+use super::session::Replay;
 use super::tables::Tables;
-use super::tray::Bell;
+use super::tray::{Bell, Burden};
 use crate::mqtt::message::Message;
 use crate::routing::retained::{RetainOutcome, RetainedStore};
-use crate::session::event::{Delivery, SubscribeRequest};
+use crate::session::event::SubscribeRequest;
 
 /// How often expired messages are looked for; matching never returns one in between.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time between two lines of the log about a full store.
+const WARN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Requests that are done before others of this arbiter have their turn.
 const REQUESTS_PER_BELL: usize = 256;
@@ -30,14 +34,25 @@ const REQUESTS_PER_BELL: usize = 256;
 pub enum Request {
     /// This message was published with the retain flag.
     Retain(Arc<Message>),
-    /// These subscriptions are to get what is retained. Answered by batches of deliveries, cast to `to`.
+    /// These subscriptions are to get what is retained. Answered, when everything is in the store that was
+    /// asked before, by handing them back: the session reads the store itself, as fast as its client does.
     /// Shared subscriptions are not among them `[MQTT-4.8]`.
     Replay {
         /// The subscriptions.
         requests: Vec<SubscribeRequest>,
         /// The session.
-        to: Caster<Retained>,
+        to: Caster<Replay>,
     },
+}
+
+impl Burden for Request {
+    fn weight(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Retain(message) => message.weight() + MESSAGE_OVERHEAD,
+                Self::Replay { requests, .. } => size_of_val(&**requests),
+            }
+    }
 }
 
 /// Asks the retainer; it does what it is asked in order, also when it falls in between.
@@ -53,6 +68,8 @@ pub struct RetainedLen;
 /// The retainer.
 pub struct Retainer {
     tables: Arc<Tables>,
+    /// When it was last logged that the store is full.
+    warned: Option<Instant>,
 }
 
 impl Retainer {
@@ -78,6 +95,7 @@ impl Retainer {
         });
         Ok(Self {
             tables: tables.clone(),
+            warned: None,
         })
     }
 
@@ -90,43 +108,31 @@ impl Retainer {
             .unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn work_off(&self, ctx: &mut Context<Self>) {
+    fn work_off(&mut self, ctx: &mut Context<Self>) {
         for _ in 0..REQUESTS_PER_BELL {
             match self.tables.for_retainer.take() {
                 Some(Request::Retain(message)) => self.retain(&message),
-                Some(Request::Replay { requests, to }) => self.replay(requests, &to),
+                // A session that is gone needs nothing.
+                Some(Request::Replay { requests, to }) => drop(to.cast(Replay(requests))),
                 None => return,
             }
         }
         ctx.notify(Bell);
     }
 
-    fn retain(&self, message: &Arc<Message>) {
+    fn retain(&mut self, message: &Arc<Message>) {
         if matches!(self.with(|store| store.set(message)), RetainOutcome::Full) {
             self.tables.counters[self.tables.arbiters.control()]
                 .retained_refused
                 .one();
-            tracing::warn!(topic = %message.topic, "not retained: the store of retained messages is full");
-        }
-    }
-
-    fn replay(&self, requests: Vec<SubscribeRequest>, to: &Caster<Retained>) {
-        let now = Instant::now();
-        for request in requests {
-            let mut found = Vec::new();
-            self.with(|store| {
-                store.matching(&request.filter, now, &mut |message| {
-                    found.push(Delivery {
-                        message: message.clone(),
-                        options: request.options,
-                        subscription_identifier: request.subscription_identifier,
-                        from_retained: true,
-                    });
-                });
-            });
-            // A session that is gone needs nothing.
-            if !found.is_empty() && to.cast(Retained(found)).is_err() {
-                return;
+            let now = Instant::now();
+            // A flood of them must not become a flood of the log; the counter has them all.
+            if self
+                .warned
+                .is_none_or(|warned| now.duration_since(warned) >= WARN_INTERVAL)
+            {
+                self.warned = Some(now);
+                tracing::warn!(topic = %message.topic, "not retained: the store of retained messages is full");
             }
         }
     }

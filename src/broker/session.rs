@@ -3,7 +3,7 @@
 //! Parent:   sessions (64 dynamic shards), temporary; on the arbiter that accepted the first socket
 //! Owns:     the client's transport; its port in the office, which is released however it ends
 //! Asked by: Topics (deliveries, through its port), Clients ([`Reattach`], [`Kick`], [`Discard`]),
-//!           Retainer ([`Retained`])
+//!           Retainer ([`Replay`])
 //! Tells:    Router ([`super::router::Subscribe`]), Clients, Retainer, Wills, every desk that matches
 //! Dies of:  its client's wish, its expiry, or a bug of ours: then its will is published, nothing else
 //!           is affected
@@ -14,6 +14,8 @@
 //! | `session/turn.rs` | one wake-up: read all, handle all, write once |
 //! | `session/effects.rs` | carrying out what the value causes |
 //! | `session/access.rs` | what the client may do |
+//! | `session/replay.rs` | retained messages for new subscriptions |
+//! | `session/brake.rs` | not reading a client that is too fast |
 //! | `session/wire.rs` | the socket with its codec |
 
 use std::collections::VecDeque;
@@ -29,7 +31,9 @@ use supervisors::{ChildSpec, Context, InitError, Restart, Shutdown};
 use tokio::time::Sleep;
 
 use self::access::Entry;
+use self::brake::Brake;
 use self::effects::Ask;
+use self::replay::Replays;
 use self::turn::Turns;
 use self::wire::Wire;
 use super::clients::{self, Fact};
@@ -46,10 +50,12 @@ use crate::access::rights::Rights;
 use crate::mqtt::packet::{ProtocolVersion, Will};
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Session as Value;
-use crate::session::event::{Attach, Delivery, Event};
+use crate::session::event::{Attach, Event, SubscribeRequest};
 
 mod access;
+mod brake;
 mod effects;
+mod replay;
 mod turn;
 mod wire;
 
@@ -113,10 +119,10 @@ pub struct Kick(pub ReasonCode);
 #[rtype(result = "()")]
 pub struct Discard;
 
-/// Retainer → Session: retained messages for its new subscriptions. Sent in batches.
+/// Retainer → Session: everything that was retained before these subscriptions is in the store now.
 #[derive(Clone, Debug, ActixMessage)]
 #[rtype(result = "()")]
-pub struct Retained(pub Vec<Delivery>);
+pub struct Replay(pub Vec<SubscribeRequest>);
 
 /// Operator → Session: how it is.
 #[derive(Clone, Copy, Debug, ActixMessage)]
@@ -163,6 +169,12 @@ pub struct Session {
     /// Requests to the router; one is asked at a time, so their order is kept over a crash of the router.
     asks: VecDeque<Ask>,
     asking: bool,
+    /// Retained messages that its new subscriptions have still to get.
+    replays: Replays,
+    /// Of a client with a rate.
+    brake: Option<Box<Brake>>,
+    /// Whether the client was not read in this turn, by our own will.
+    unread: bool,
     /// When the value wants to be woken.
     wake_at: Option<Instant>,
     /// Fires at `wake_at` or earlier; re-armed only when it has fired.
@@ -238,6 +250,9 @@ impl Session {
             suspect,
             asks: VecDeque::new(),
             asking: false,
+            replays: Replays::default(),
+            brake: None,
+            unread: false,
             wake_at: None,
             timer: None,
             ended: false,
@@ -270,6 +285,7 @@ impl Session {
             Ok(wire) => {
                 self.wire = Some(wire);
                 self.enter(identity, ctx);
+                self.brake = Brake::new(&attach.limits, now);
                 let will = attach.connect.will.clone().map(Box::new);
                 self.handle(Event::Attach(attach), now, ctx);
                 if self.wire.is_some() {
@@ -385,14 +401,13 @@ impl Handler<Discard> for Session {
     }
 }
 
-impl Handler<Retained> for Session {
+impl Handler<Replay> for Session {
     type Result = ();
 
-    fn handle(&mut self, Retained(deliveries): Retained, _: &mut Context<Self>) {
-        // Behind what is there already: the inbox is drained as the transport takes it.
-        for delivery in deliveries {
-            self.seat.port.push(delivery);
-        }
+    fn handle(&mut self, Replay(requests): Replay, _: &mut Context<Self>) {
+        let has = |filter: &str| self.value.has_subscription(filter);
+        self.replays.add(requests, has);
+        self.seat.port.wake.wake();
     }
 }
 

@@ -13,7 +13,7 @@
 //! | [`Tables::for_clients`], … | everyone | the actor that it lies before |
 //! | [`Tables::counters`] | each arbiter its own block | `sys`, admin |
 
-use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use actix_rt::ArbiterHandle;
@@ -157,6 +157,10 @@ pub struct Tables {
     pub clients: Mutex<ClientTable>,
     /// Topic → retained message; written by the retainer.
     pub retained: Mutex<RetainedStore>,
+    /// How much may be retained.
+    pub retained_limits: RetainedLimits,
+    /// Bytes of CONNECTs that have not come whole ([`crate::limits::HELLO_BYTES_MAX`]); written by connections.
+    pub hello_bytes: AtomicUsize,
     /// Wills that wait for their delay; written by Wills.
     pub wills: Mutex<WillBook>,
     /// What sessions told Clients.
@@ -176,15 +180,22 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Empty tables of a node where everybody may do everything.
+    /// Empty tables of a node where everybody may do everything, and as much is retained as may be unless
+    /// configured otherwise.
     #[must_use]
     pub fn new(node: NodeId, arbiters: Arbiters, names: Names) -> Arc<Self> {
-        Self::guarded(node, arbiters, names, Arc::default())
+        Self::ruled(node, arbiters, names, Arc::default(), RetainedLimits::default())
     }
 
     /// Empty tables.
     #[must_use]
-    pub fn guarded(node: NodeId, arbiters: Arbiters, names: Names, keyring: Arc<Keyring>) -> Arc<Self> {
+    pub fn ruled(
+        node: NodeId,
+        arbiters: Arbiters,
+        names: Names,
+        keyring: Arc<Keyring>,
+        retained: RetainedLimits,
+    ) -> Arc<Self> {
         let count = arbiters.all.len();
         Arc::new(Self {
             node,
@@ -194,7 +205,9 @@ impl Tables {
             ledger: Mutex::default(),
             links: RwLock::default(),
             clients: Mutex::default(),
-            retained: Mutex::new(RetainedStore::new(RetainedLimits::default())),
+            retained: Mutex::new(RetainedStore::new(retained)),
+            retained_limits: retained,
+            hello_bytes: AtomicUsize::new(0),
             wills: Mutex::default(),
             poison: Poison::default(),
             keyring,
@@ -323,7 +336,8 @@ impl Shelf {
     pub fn renew(&self, node: NodeId) -> Arc<Tables> {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (arbiters, names) = (shelf.arbiters.clone(), shelf.names.clone());
-        let fresh = Tables::guarded(node, arbiters, names, shelf.keyring.clone());
+        let (keyring, retained) = (shelf.keyring.clone(), shelf.retained_limits);
+        let fresh = Tables::ruled(node, arbiters, names, keyring, retained);
         *shelf = fresh.clone();
         fresh
     }

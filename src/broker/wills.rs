@@ -17,7 +17,7 @@ use supervisors::{ChildSpec, Context, InitError};
 
 use super::publish;
 use super::tables::Tables;
-use super::tray::Bell;
+use super::tray::{Bell, Burden};
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::Will;
 
@@ -42,6 +42,8 @@ pub enum Request {
         client_id: ByteString,
     },
 }
+
+impl Burden for Request {}
 
 /// Asks Wills; it does what it is asked in order, also when it falls in between.
 pub fn ask(tables: &Tables, request: Request) {

@@ -137,12 +137,29 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
         draft.log_level = log.parsed("level")?;
     }
     if let Some(table) = top.table("limits")? {
-        let names = limits::KEYS.map(|key| key.name);
-        let section = Section::new(document, "[limits]", &names, table)?;
-        for key in &limits::KEYS {
-            if let Some(number) = section.number(key.name, key.min, key.max)? {
-                (key.set)(&mut draft.limits, number);
-            }
+        let section = Section::new(document, "[limits]", &limits::names(), table)?;
+        read_limits(&section, &mut draft.limits)?;
+        read_numbers(&section, &limits::NODE_KEYS, &mut draft.limits)?;
+    }
+    Ok(())
+}
+
+/// The limits that stand in `[limits]` and in a `[[listener]]` alike.
+fn read_limits(section: &Section<'_>, into: &mut Limits) -> Result<(), ConfigError> {
+    read_numbers(section, &limits::KEYS, into)?;
+    if let Some(policy) = section.parsed_by(limits::QUEUE_POLICY, limits::queue_policy)? {
+        into.client.queue_policy = policy;
+    }
+    if let Some(qos0) = section.boolean(limits::QUEUE_QOS0)? {
+        into.client.queue_qos0 = qos0;
+    }
+    Ok(())
+}
+
+fn read_numbers(section: &Section<'_>, keys: &[limits::Key], into: &mut Limits) -> Result<(), ConfigError> {
+    for key in keys {
+        if let Some(number) = section.number(key.name, key.min, key.max)? {
+            (key.set)(into, number);
         }
     }
     Ok(())
@@ -281,7 +298,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 
 /// The sentence for a key that a section does not have.
 fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
-    let limit_keys = limits::KEYS.map(|key| key.name);
+    let limit_keys = limits::names();
     let all: [(&str, &[&str]); 4] = [
         ("the top level", TOP),
         ("[[listener]]", LISTENER),

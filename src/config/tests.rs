@@ -393,3 +393,29 @@ fn the_data_directory_is_made_and_a_file_in_its_place_is_refused() {
         .to_string();
     assert!(sentence.contains("cannot make the data directory") && sentence.contains("--data-dir"));
 }
+
+#[test]
+fn limits_of_the_node_and_its_queues_are_read_and_told_as_they_are_written() {
+    let limits = of_file(
+        "[limits]\nqueue_policy = \"drop_oldest\"\nqueue_qos0 = true\nmessage_rate = 100\n\
+         connections_max = 7\nretained_len_max = 9",
+    );
+    let limits = limits.unwrap().limits;
+    assert_eq!(limits.retained.len_max, 9);
+    let told = limits.effective();
+    let value = |name: &str| {
+        told.iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| &**value)
+    };
+    assert_eq!(value("queue_policy"), Some("drop_oldest"));
+    assert_eq!(value("queue_qos0"), Some("true"));
+    assert_eq!(value("message_rate"), Some("100"));
+    assert_eq!(value("byte_rate"), Some("0"));
+    assert_eq!(value("connections_max"), Some("7"));
+    assert_eq!(limits.of_listener().door.connections_max, 0, "that is the node's");
+    assert_eq!(
+        refused("[limits]\nqueue_policy = \"newest\""),
+        "e.toml:2: queue_policy must be one of drop_newest, drop_oldest, not 'newest'"
+    );
+}

@@ -95,6 +95,19 @@ pub fn check_syntax(filter: &str) -> Result<(), TopicError> {
     Ok(())
 }
 
+/// Whether a topic name or filter is within bounds that are narrower than MQTT's; of a shared subscription
+/// the filter behind the group counts.
+#[must_use]
+pub fn is_within(topic: &str, levels_max: usize, bytes_max: usize) -> bool {
+    let inner = match SharedFilter::parse(topic) {
+        Ok(Some(shared)) => shared.filter,
+        _ => topic,
+    };
+    let levels = || inner.bytes().filter(|byte| *byte == b'/').count() + 1;
+    // A shorter one cannot have so many slashes.
+    inner.len() <= bytes_max && (inner.len() < levels_max || levels() <= levels_max)
+}
+
 fn check_size(topic: &str) -> Result<(), TopicError> {
     match topic.len() {
         0 => Err(TopicError::Empty),

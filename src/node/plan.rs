@@ -115,7 +115,8 @@ impl Plan {
         if let Some(shelf) = shelf.as_ref() {
             return shelf.renew(node);
         }
-        let tables = Tables::new(node, self.arbiters.clone(), self.names.clone());
+        let (arbiters, names) = (self.arbiters.clone(), self.names.clone());
+        let tables = Tables::ruled(node, arbiters, names, Arc::default(), self.config.limits.retained);
         *shelf = Some(Shelf::new(tables.clone()));
         tables
     }

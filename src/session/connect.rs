@@ -10,7 +10,6 @@ use super::auth::Method;
 use super::event::{Attach, ClientLimits, Effect};
 use super::inbound::Aliases;
 use super::{Session, State, ending, keepalive};
-use crate::limits;
 use crate::mqtt::packet::{ConnAck, Connect, Packet, Will};
 use crate::mqtt::properties::ConnAckProperties;
 use crate::mqtt::reason::ReasonCode;
@@ -188,14 +187,8 @@ fn detached_will(mut will: Will) -> Box<Will> {
 /// What holds before the first `Attach`.
 pub(super) fn default_limits() -> ClientLimits {
     ClientLimits {
-        receive_maximum: limits::RECEIVE_MAXIMUM,
-        inflight_max: limits::INFLIGHT_MAX,
-        queue_len_max: limits::SESSION_QUEUE_LEN_MAX,
-        queue_bytes_max: limits::SESSION_QUEUE_BYTES_MAX,
-        packet_size_max: limits::PACKET_SIZE_MAX,
         topic_alias_max: 0,
-        subscriptions_max: limits::SUBSCRIPTIONS_MAX,
         session_expiry_max_s: 0,
-        keep_alive_max_s: 0,
+        ..ClientLimits::default()
     }
 }

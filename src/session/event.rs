@@ -10,10 +10,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::limits;
 use crate::mqtt::codec::TopicAlias;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::{Connect, Packet, PacketId, QoS, RetainHandling, SubscriptionOptions, Will};
 use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::topic::is_within;
 
 /// Something that happened to a session.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +66,8 @@ pub enum Event {
     Authenticated(AuthOutcome),
     /// The instant of an earlier [`Effect::WakeAt`] has come. One from the past is harmless.
     Wake,
+    /// The client is not being read, by the broker's own will: its silence is not the client's.
+    NotRead,
     /// The transport has room again after [`Event::Deliver`]s were held back; queued messages may flow.
     Writable,
 }
@@ -113,6 +117,61 @@ pub struct ClientLimits {
     pub session_expiry_max_s: u32,
     /// Longest keep-alive in seconds that is accepted; 0 accepts any.
     pub keep_alive_max_s: u16,
+    /// Levels of a topic name or filter; at most [`crate::limits::TOPIC_LEVELS_MAX`].
+    pub topic_levels_max: u16,
+    /// Bytes of a topic name or filter; 65,535 is all that MQTT can express `[MQTT-4.7.3-3]`.
+    pub topic_bytes_max: u16,
+    /// PUBLISH packets of the client in a second, a second's worth at once; 0 is no limit. Beyond it the
+    /// client is not read.
+    pub message_rate: u32,
+    /// Bytes of the client in a second, a second's worth at once; 0 is no limit. Beyond it the client is
+    /// not read.
+    pub byte_rate: u32,
+    /// What gives way when the queue is full.
+    pub queue_policy: QueuePolicy,
+    /// Whether QoS 0 is queued for a client that is away.
+    pub queue_qos0: bool,
+}
+
+impl Default for ClientLimits {
+    /// What holds unless configured otherwise.
+    fn default() -> Self {
+        Self {
+            receive_maximum: limits::RECEIVE_MAXIMUM,
+            inflight_max: limits::INFLIGHT_MAX,
+            queue_len_max: limits::SESSION_QUEUE_LEN_MAX,
+            queue_bytes_max: limits::SESSION_QUEUE_BYTES_MAX,
+            packet_size_max: limits::PACKET_SIZE_MAX,
+            topic_alias_max: limits::TOPIC_ALIAS_MAX,
+            subscriptions_max: limits::SUBSCRIPTIONS_MAX,
+            session_expiry_max_s: limits::SESSION_EXPIRY_MAX_S,
+            keep_alive_max_s: 0,
+            topic_levels_max: limits::TOPIC_LEVELS_MAX as u16,
+            topic_bytes_max: u16::MAX,
+            message_rate: 0,
+            byte_rate: 0,
+            queue_policy: QueuePolicy::DropNewest,
+            queue_qos0: false,
+        }
+    }
+}
+
+impl ClientLimits {
+    /// Whether the client may use this topic name or filter.
+    #[must_use]
+    pub fn allow_topic(&self, topic: &str) -> bool {
+        is_within(topic, self.topic_levels_max.into(), self.topic_bytes_max.into())
+    }
+}
+
+/// What gives way when a queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueuePolicy {
+    /// The message that comes, as mosquitto does: what was promised first is kept.
+    #[default]
+    DropNewest,
+    /// The message that has waited longest, as EMQX does: what is kept is fresh.
+    DropOldest,
 }
 
 /// A message for this session, and under which subscription it comes.
@@ -257,8 +316,10 @@ impl SubscribeRequest {
 /// What a session counts; each is a metric, each drop has its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Counted {
-    /// QoS 1 or 2 message dropped: the queue is at its limit of messages or bytes.
+    /// Message dropped: it came when the queue was at its limit of messages or bytes.
     DroppedQueueFull,
+    /// Message dropped: it had waited longest when the queue was at its limit ([`QueuePolicy::DropOldest`]).
+    DroppedQueueOldest,
     /// QoS 0 message dropped: the client is away.
     DroppedQoS0Offline,
     /// QoS 0 message dropped: the transport does not take more.
@@ -269,6 +330,10 @@ pub enum Counted {
     DroppedTooLarge,
     /// Message dropped: it waited for, or came for, a session that has ended or was cleaned.
     DroppedSessionEnded,
+    /// Message of the client dropped: its topic has too many levels or bytes.
+    DroppedTopicLimit,
+    /// A subscription was refused: the session has as many as it may have.
+    SubscriptionsRefused,
     /// An acknowledgement for a packet identifier that is not in flight.
     UnknownAck,
 }

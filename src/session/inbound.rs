@@ -264,6 +264,18 @@ impl Session {
                 }
             }
         };
+        if !self.limits.allow_topic(&publish.topic) {
+            out.push(Effect::Count(Counted::DroppedTopicLimit));
+            if let Some(token) = token {
+                self.on_published(
+                    token,
+                    PublishOutcome::Refused(ReasonCode::TopicNameInvalid),
+                    now,
+                    out,
+                );
+            }
+            return Ok(());
+        }
         let message = Message::from_publish(publish, &self.client_id, now);
         out.push(Effect::Publish { token, message });
         Ok(())

@@ -36,6 +36,13 @@ pub(super) fn deadline(link: &Link) -> Option<Instant> {
 }
 
 impl Session {
+    /// The broker does not read the client: that it says nothing is not its fault.
+    pub(super) fn on_not_read(&mut self, now: Instant) {
+        if let State::Attached(link) = &mut self.state {
+            link.last_activity = now;
+        }
+    }
+
     /// The timer fired, perhaps for a deadline that has since moved.
     pub(super) fn on_wake(&mut self, now: Instant, out: &mut Vec<Effect>) {
         match &self.state {

@@ -21,6 +21,7 @@
 //! | `Authenticated` | – | AUTH, or close | – | – |
 //! | `Wake` | – | keep-alive over: close 0x8D; else re-armed | expired: End; else re-armed | – |
 //! | `Writable` | – | queue flows | – | – |
+//! | `NotRead` | – | counts as activity | – | – |
 //!
 //! *Resume*: session present, PUBRELs and in-flight messages are sent again, then the queue flows.
 //! *Forget*: clean start, expired, or not persistent; the subscriptions are removed, the rest is dropped.
@@ -156,6 +157,7 @@ impl Session {
             Event::Authenticated(outcome) => self.on_authenticated(outcome, now, out),
             Event::Wake => self.on_wake(now, out),
             Event::Writable => self.pump(now, out),
+            Event::NotRead => self.on_not_read(now),
         }
     }
 
@@ -237,12 +239,19 @@ impl Session {
         // 3.x has no such limit, so it is slowed down.
         let waiting_max = usize::from(self.limits.receive_maximum.max(1)) + usize::from(self.version.is_v5());
         let room = self.unanswered_len() < waiting_max;
-        room && self.requests.len() < REQUESTS_MAX
+        let filters = || self.requests.iter().map(Request::len).sum::<usize>();
+        room && self.requests.len() < REQUESTS_MAX && filters() <= self.limits.subscriptions_max
     }
 
     /// Its subscriptions in no particular order.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&ByteString, &Subscription)> {
         self.subscriptions.iter()
+    }
+
+    /// Whether it has subscribed to exactly this filter.
+    #[must_use]
+    pub fn has_subscription(&self, filter: &str) -> bool {
+        self.subscriptions.contains(filter)
     }
 
     /// How many subscriptions it has.

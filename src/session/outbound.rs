@@ -1,6 +1,7 @@
 //! Messages to the client: what is sent when, and what its acknowledgements do.
 //!
-//! QoS 0 is sent at once or dropped and counted. QoS 1 and 2 are sent while the window (the smaller of
+//! QoS 0 is sent at once or dropped and counted; it is queued only for a client that is away, where the
+//! limits say so. QoS 1 and 2 are sent while the window (the smaller of
 //! the client's Receive Maximum and the broker's own) has room, else queued; they may be overtaken by
 //! QoS 0, never by one another `[MQTT-4.6.0-6]`.
 
@@ -47,7 +48,8 @@ impl Session {
             subscription_identifier: subscription_identifier.and_then(NonZeroU32::new),
             message,
         };
-        if outgoing.qos != QoS::AtMostOnce {
+        let waits = self.limits.queue_qos0 && matches!(self.state, State::Away(_));
+        if outgoing.qos != QoS::AtMostOnce || waits {
             return self.enqueue(outgoing, now, out);
         }
         let is_v5 = self.version.is_v5();
@@ -73,12 +75,14 @@ impl Session {
         {
             return self.start(outgoing, now, out);
         }
-        let (len_max, bytes_max) = (self.limits.queue_len_max, self.limits.queue_bytes_max);
-        if !self.queue.has_room(outgoing.message.weight(), len_max, bytes_max) {
+        if !self.queue.has_room(outgoing.message.weight(), &self.limits) {
             self.drop_expired(now, out);
         }
-        if self.queue.push(outgoing, len_max, bytes_max).is_err() {
-            out.push(Effect::Count(Counted::DroppedQueueFull));
+        match self.queue.push(outgoing, &self.limits) {
+            Ok(dropped) => {
+                out.extend((0..dropped).map(|_| Effect::Count(Counted::DroppedQueueOldest)));
+            }
+            Err(queue::Full) => out.push(Effect::Count(Counted::DroppedQueueFull)),
         }
     }
 
@@ -91,8 +95,10 @@ impl Session {
         if let Some(counted) = refusal(link, is_v5, &outgoing, now) {
             return out.push(Effect::Count(counted));
         }
-        let packet_id = self.inflight.push(outgoing.clone());
-        let transmit = transmit(outgoing, Some(packet_id), false, is_v5, now);
+        // QoS 0 that waited while the client was away is sent and forgotten.
+        let acknowledged = outgoing.qos != QoS::AtMostOnce;
+        let packet_id = acknowledged.then(|| self.inflight.push(outgoing.clone()));
+        let transmit = transmit(outgoing, packet_id, false, is_v5, now);
         out.push(aliased(link, transmit));
     }
 

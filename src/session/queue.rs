@@ -1,13 +1,14 @@
 //! Messages that wait for the client, or for a slot in flight; bounded by number and by bytes.
 //!
-//! At the limit the newest message is dropped, as mosquitto does: what was promised first is kept, and
-//! the order of the rest does not change. Expired messages make room first.
+//! At the limit the newest message is dropped or the oldest, by policy; the order of the rest does not
+//! change. Expired messages make room first.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::event::{ClientLimits, QueuePolicy};
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
 
@@ -17,7 +18,7 @@ const IDLE_CAPACITY: usize = 32;
 /// Longest message, in bytes, of which each waiting receiver has its own copy.
 const DETACHED_MAX: usize = 4 << 10;
 
-/// A QoS 1 or 2 message for one client, as it is to be sent.
+/// A message for one client, as it is to be sent. QoS 0 only where it waits for a client that is away.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing {
     /// Shared with the other receivers, unless it was [`Outgoing::detach`]ed.
@@ -78,20 +79,23 @@ impl Queue {
     }
 
     /// Whether one more message of `weight` fits.
-    pub(super) fn has_room(&self, weight: usize, len_max: usize, bytes_max: usize) -> bool {
-        self.messages.len() < len_max && self.bytes.saturating_add(weight) <= bytes_max
+    pub(super) fn has_room(&self, weight: usize, limits: &ClientLimits) -> bool {
+        let bytes = self.bytes.saturating_add(weight);
+        self.messages.len() < limits.queue_len_max && bytes <= limits.queue_bytes_max
     }
 
-    /// Appends a message, if there is room. The queue is unchanged otherwise.
-    pub(super) fn push(
-        &mut self,
-        mut outgoing: Outgoing,
-        len_max: usize,
-        bytes_max: usize,
-    ) -> Result<(), Full> {
+    /// Appends a message and says how many older ones gave way to it; if none may, the queue is unchanged.
+    pub(super) fn push(&mut self, mut outgoing: Outgoing, limits: &ClientLimits) -> Result<usize, Full> {
         let weight = outgoing.message.weight();
-        if !self.has_room(weight, len_max, bytes_max) {
-            return Err(Full);
+        let mut dropped = 0;
+        if !self.has_room(weight, limits) {
+            let never = limits.queue_len_max == 0 || weight > limits.queue_bytes_max;
+            if limits.queue_policy == QueuePolicy::DropNewest || never {
+                return Err(Full);
+            }
+            while !self.has_room(weight, limits) && self.pop().is_some() {
+                dropped += 1;
+            }
         }
         if let Some(at) = outgoing.message.expires_at {
             self.expiry_first = Some(self.expiry_first.map_or(at, |first| first.min(at)));
@@ -99,7 +103,7 @@ impl Queue {
         outgoing.detach();
         self.bytes += weight;
         self.messages.push_back(outgoing);
-        Ok(())
+        Ok(dropped)
     }
 
     /// Takes the oldest message.

@@ -7,7 +7,7 @@ use ahash::AHashMap;
 use bytestring::ByteString;
 
 use super::connect::detached;
-use super::event::{Effect, SubscribeRequest};
+use super::event::{Counted, Effect, SubscribeRequest};
 use super::{Session, State};
 use crate::mqtt::packet::{Packet, PacketId, SubAck, Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe};
 use crate::mqtt::properties::AckProperties;
@@ -67,7 +67,7 @@ impl Subscriptions {
         list.chain(map.into_iter().flat_map(|map| map.iter()))
     }
 
-    fn contains(&self, filter: &str) -> bool {
+    pub(super) fn contains(&self, filter: &str) -> bool {
         match self {
             Self::Few(list) => list.iter().any(|(known, _)| known == filter),
             Self::Many(map) => map.contains_key(filter),
@@ -134,6 +134,11 @@ impl Request {
         self.is_awaited = false;
     }
 
+    /// Filters that it asks about.
+    pub(super) fn len(&self) -> usize {
+        self.verdicts.len()
+    }
+
     /// The session forgot its past: whatever the answer is, it is about nothing that it has.
     pub(super) fn forget(&mut self) {
         self.is_awaited = false;
@@ -169,12 +174,15 @@ impl Session {
         let mut request = SubscribeBatch::default();
         for (filter, options) in filters {
             // What the codec lets pass: a share without name or filter, too many levels.
-            if topic::check_filter(&filter).is_err() {
+            if topic::check_filter(&filter).is_err() || !self.limits.allow_topic(&filter) {
                 request.verdicts.push(Some(ReasonCode::TopicFilterInvalid));
                 continue;
             }
             let new = !self.subscriptions.contains(&filter);
-            if new && self.subscriptions.len() >= self.limits.subscriptions_max {
+            let full = new && self.subscriptions.len() >= self.limits.subscriptions_max;
+            // The same filter a hundred thousand times in one packet is work, but no subscriptions.
+            if full || request.accepted.len() >= self.limits.subscriptions_max {
+                out.push(Effect::Count(Counted::SubscriptionsRefused));
                 request.verdicts.push(Some(ReasonCode::QuotaExceeded));
                 continue;
             }

@@ -15,6 +15,7 @@ use supervisors::Context;
 
 use super::Session;
 use super::access::with_refused;
+use super::replay::Replays;
 use crate::broker::publish::Holds;
 use crate::broker::retainer;
 use crate::broker::router::{Subscribe, Unsubscribe};
@@ -158,6 +159,7 @@ impl Session {
         self.holds = Holds::default();
         // The one that is being asked finds the old port closed; the value ignores its answer.
         self.asks.clear();
+        self.replays = Replays::default();
     }
 
     fn ask(&mut self, ask: Ask, ctx: &mut Context<Self>) {

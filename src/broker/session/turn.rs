@@ -41,10 +41,11 @@ impl ActorFuture<Session> for Turns {
         let unread = session.read(now, ctx, cx);
         // Of what was just published: nobody subscribed, or only other nodes.
         session.take_receipts(now, ctx);
+        let more = session.replay(now, ctx);
         session.take_deliveries(now, ctx);
         session.watch_clock(now, ctx, cx);
         let drained = session.flush(now, ctx, cx);
-        if unread || drained {
+        if unread || more || drained {
             session.seat.port.wake.wake();
         }
         if session.ended {
@@ -77,8 +78,15 @@ impl Session {
     /// must wait: for a desk, a link or the mail that it publishes to, or for its own client to read.
     fn read(&mut self, now: Instant, ctx: &mut Context<Self>, cx: &mut Cx<'_>) -> bool {
         let mut budget = READ_BUDGET;
+        self.unread = false;
         loop {
-            if self.holds.is_held(&self.seat.office, cx.waker()) || !self.handle_packets(now, ctx) {
+            if self.is_braked(now, cx) || self.holds.is_held(&self.seat.office, cx.waker()) {
+                self.unread = true;
+                return false;
+            }
+            if !self.handle_packets(now, ctx) {
+                // A rate that is used up wakes this turn when it may go on.
+                self.unread = self.is_braked(now, cx);
                 return false;
             }
             if budget == 0 {
@@ -89,6 +97,9 @@ impl Session {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(len)) if len > 0 => {
                     budget = budget.saturating_sub(len);
+                    if let Some(brake) = &mut self.brake {
+                        brake.throttle.read(len, now);
+                    }
                     self.seat.office.counters().bytes_received.add(len as u64);
                 }
                 Poll::Ready(_) => {
@@ -106,11 +117,21 @@ impl Session {
             if wire.output.len() > OUTBOX_BYTES_MAX || !self.value.wants_input() {
                 return false;
             }
+            if self
+                .brake
+                .as_ref()
+                .is_some_and(|brake| brake.throttle.until(now).is_some())
+            {
+                return false;
+            }
             match wire.next_packet() {
                 Ok(None) => return true,
                 Ok(Some(packet)) => {
                     if matches!(packet, Packet::Publish(_)) {
                         self.seat.office.counters().received.one();
+                        if let Some(brake) = &mut self.brake {
+                            brake.throttle.published(now);
+                        }
                     }
                     self.seat.in_hand = Fingerprint::of(&packet);
                     if self.is_poison() {
@@ -154,7 +175,7 @@ impl Session {
 
     /// Whether deliveries stay in the inbox, where they pause their Topics, until the client has taken
     /// more of what it was sent.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         let queue_full = self.value.queue_len() >= SESSION_QUEUE_LEN_MAX / 2;
         self.wire
             .as_ref()
@@ -190,7 +211,7 @@ impl Session {
             };
             if wake_at <= now {
                 self.wake_at = None;
-                self.handle(Event::Wake, now, ctx);
+                self.wake_value(now, ctx);
                 continue;
             }
             let timer = self
@@ -204,12 +225,19 @@ impl Session {
             }
             if timer.deadline().into_std() >= wake_at {
                 self.wake_at = None;
-                self.handle(Event::Wake, now.max(wake_at), ctx);
+                self.wake_value(now.max(wake_at), ctx);
             } else {
                 timer.as_mut().reset(wake_at.into());
             }
         }
         self.seat.port.wake.wake();
+    }
+
+    fn wake_value(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        if self.unread {
+            self.handle(Event::NotRead, now, ctx);
+        }
+        self.handle(Event::Wake, now, ctx);
     }
 
     /// The one write of this turn. True when deliveries were held back and there is room for them now.

@@ -257,15 +257,9 @@ pub(super) fn will(topic: &str) -> Will {
 
 fn client_limits() -> ClientLimits {
     ClientLimits {
-        receive_maximum: limits::RECEIVE_MAXIMUM,
-        inflight_max: limits::INFLIGHT_MAX,
-        queue_len_max: limits::SESSION_QUEUE_LEN_MAX,
-        queue_bytes_max: limits::SESSION_QUEUE_BYTES_MAX,
-        packet_size_max: limits::PACKET_SIZE_MAX,
         topic_alias_max: 0,
-        subscriptions_max: limits::SUBSCRIPTIONS_MAX,
         session_expiry_max_s: u32::MAX,
-        keep_alive_max_s: 0,
+        ..ClientLimits::default()
     }
 }
 

@@ -9,7 +9,8 @@ use bytestring::ByteString;
 
 use super::Session;
 use super::event::{
-    Attach, ClientLimits, Counted, Delivery, Effect, Event, PublishOutcome, PublishToken, Transmit,
+    Attach, ClientLimits, Counted, Delivery, Effect, Event, PublishOutcome, PublishToken, QueuePolicy,
+    Transmit,
 };
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::{
@@ -26,6 +27,7 @@ mod ending;
 mod inbound;
 mod inflight;
 mod keepalive;
+mod limits;
 mod model;
 mod outbound;
 mod queue;
@@ -45,6 +47,12 @@ pub(super) const LIMITS: ClientLimits = ClientLimits {
     subscriptions_max: 3,
     session_expiry_max_s: 1000,
     keep_alive_max_s: 0,
+    topic_levels_max: 128,
+    topic_bytes_max: u16::MAX,
+    message_rate: 0,
+    byte_rate: 0,
+    queue_policy: QueuePolicy::DropNewest,
+    queue_qos0: false,
 };
 
 /// A session, its clock, and what it caused.

@@ -169,7 +169,14 @@ fn a_topic_that_is_empty_without_an_alias_is_a_protocol_error() {
 
 #[test]
 fn too_many_unanswered_subscribes_close_the_connection() {
-    let mut bench = Bench::v5(0);
+    let mut bench = Bench::new();
+    bench.attach_limited(
+        connect5(0),
+        ClientLimits {
+            subscriptions_max: 10_000,
+            ..LIMITS
+        },
+    );
     for packet_id in 1..=1024 {
         assert_eq!(bench.session.wants_input(), packet_id <= 64);
         bench.packet(subscribe(packet_id, &["a"]));
