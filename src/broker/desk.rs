@@ -8,18 +8,22 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
 
 use bytestring::ByteString;
 
-use super::mail::{Errand, FilterId, MESSAGE_OVERHEAD, Receipt};
+use self::rows::Row;
+use super::mail::{Errand, FilterId, MESSAGE_OVERHEAD, Parcel, Receipt, To};
 use super::office::Office;
-use super::port::{Port, Room, WakeSlot};
+use super::port::{Port, WakeSlot};
 use super::router::{Joined, Left, Vacant};
 use crate::mqtt::message::Message;
-use crate::mqtt::packet::{QoS, SubscriptionOptions};
-use crate::session::event::Delivery;
+
+mod group;
+mod members;
+mod rows;
+
+pub use self::group::{ShareGroup, ShareStrategy, Sharing};
+pub use self::members::Turn;
 
 /// Bytes undispatched at one desk before the publishers of its own arbiter pause; those of other
 /// arbiters are bounded by their mail credit.
@@ -31,55 +35,11 @@ const DELIVERIES_PER_POLL: usize = 8192;
 /// Times an entry is begun before it counts as poison: once, and once again after a crash.
 const ATTEMPTS_MAX: u8 = 2;
 
-/// The members of a shared group on all arbiters of this node: how many each has, and whose turn it is.
-#[derive(Debug)]
-pub struct ShareGroup {
-    members: Box<[AtomicU32]>,
-    turn: AtomicU64,
-}
-
-impl ShareGroup {
-    /// A group without members, on a node with so many arbiters.
-    #[must_use]
-    pub fn new(arbiters: usize) -> Self {
-        Self {
-            members: (0..arbiters).map(|_| AtomicU32::new(0)).collect(),
-            turn: AtomicU64::new(0),
-        }
-    }
-
-    /// The arbiter whose member is next: round robin over members, wherever they are. `None` when the
-    /// group has no members.
-    pub fn next_arbiter(&self) -> Option<usize> {
-        let total: u32 = self.members.iter().map(|count| count.load(Relaxed)).sum();
-        if total == 0 {
-            return None;
-        }
-        let mut turn = (self.turn.fetch_add(1, Relaxed) % u64::from(total)) as u32;
-        self.members.iter().position(|count| {
-            let here = count.load(Relaxed);
-            let found = turn < here;
-            turn = turn.saturating_sub(here);
-            found
-        })
-    }
-
-    fn set(&self, arbiter: usize, count: usize) {
-        self.members[arbiter].store(count as u32, Relaxed);
-    }
-}
-
-/// One subscriber of the filter on this arbiter.
-struct Row {
-    port: Rc<Port>,
-    options: SubscriptionOptions,
-    subscription_identifier: Option<u32>,
-}
-
 /// Something for the Topic to do, in order.
 pub(super) enum Entry {
     Message {
         message: Arc<Message>,
+        to: To,
         receipt: Option<Receipt>,
         /// The arbiter that gets the mail credit back.
         from: u16,
@@ -105,6 +65,12 @@ pub(super) struct Desk {
     /// The next row of `current`. Rows change only between entries, so it stays right.
     cursor: Cell<usize>,
     rows: RefCell<Vec<Row>>,
+    /// Counts the changes of `rows`.
+    changes: Cell<u64>,
+    /// The changes of all desks of a joint `current` when it was begun.
+    seen_changes: Cell<u64>,
+    /// When the first row came ([`Office::next_occupation`]).
+    pub(super) since: Cell<u64>,
     /// Joins and leaves that were dispatched; the router compares it with what it sent.
     errands: Cell<u64>,
     /// Whether a Topic sits here.
@@ -113,8 +79,10 @@ pub(super) struct Desk {
     pub(super) blockers: Cell<u32>,
     /// Arbiters that mailed messages here: they are told when the desk pauses.
     pub(super) senders: Cell<u64>,
-    /// Whose turn it is in a shared group.
-    turn: Cell<usize>,
+    /// Of a shared group: how many rows have a connection. They lie before the others.
+    online: Cell<usize>,
+    /// Where `current` is sent on to, because nobody of its group is here.
+    goes_on: Cell<Option<usize>>,
 }
 
 impl Desk {
@@ -130,11 +98,15 @@ impl Desk {
             attempts: Cell::new(0),
             cursor: Cell::new(0),
             rows: RefCell::default(),
+            changes: Cell::new(0),
+            seen_changes: Cell::new(0),
+            since: Cell::new(0),
             errands: Cell::new(0),
             seated: Cell::new(false),
             blockers: Cell::new(0),
             senders: Cell::new(0),
-            turn: Cell::new(0),
+            online: Cell::new(0),
+            goes_on: Cell::new(None),
         })
     }
 
@@ -203,8 +175,11 @@ impl Desk {
         tracing::error!(filter = %self.filter, "given up on something over which its Topic crashed twice");
         office.counters().dropped_poison.one();
         let next = self.cursor.get() + 1;
-        let is_message = matches!(*self.current.borrow(), Some(Entry::Message { .. }));
-        if is_message && self.share.is_none() && next < self.len() {
+        let rows = match &*self.current.borrow() {
+            Some(Entry::Message { to, .. }) => self.rows_of(office, to),
+            _ => 0,
+        };
+        if next < rows {
             self.attempts.set(0);
             self.cursor.set(next);
         } else {
@@ -218,10 +193,15 @@ impl Desk {
         self.cursor.set(0);
         if let Some(Entry::Message {
             message,
+            to,
             receipt,
             from,
         }) = self.current.take()
         {
+            let mut receipt = receipt;
+            if let (Some(arbiter), To::Member(turn)) = (self.goes_on.take(), to) {
+                self.send_on(office, arbiter, &message, receipt.take(), turn);
+            }
             self.inbox_bytes.set(
                 self.inbox_bytes
                     .get()
@@ -235,11 +215,15 @@ impl Desk {
     fn do_current(self: &Rc<Self>, office: &Rc<Office>) -> usize {
         let current = self.current.borrow();
         match current.as_ref() {
-            Some(Entry::Message { message, .. }) if self.share.is_some() => {
-                self.dispatch_to_one(office, message);
-                1
-            }
-            Some(Entry::Message { message, .. }) => self.dispatch_to_all(office, message),
+            Some(Entry::Message { message, to, .. }) => match (to, &self.share) {
+                (To::Member(turn), Some(group)) => {
+                    let on = self.dispatch_to_one(office, group, message, *turn);
+                    self.goes_on.set(on);
+                    1
+                }
+                (To::Joint(joint), _) => self.dispatch_jointly(office, message, joint),
+                _ => self.dispatch_to_all(office, message),
+            },
             Some(Entry::Errand(errand)) => {
                 self.run_errand(office, errand);
                 1
@@ -253,52 +237,6 @@ impl Desk {
         }
     }
 
-    fn dispatch_to_all(self: &Rc<Self>, office: &Rc<Office>, message: &Arc<Message>) -> usize {
-        let rows = self.rows.borrow();
-        let first = self.cursor.get();
-        for (position, row) in rows.iter().enumerate().skip(first) {
-            self.cursor.set(position);
-            self.deliver(office, row, message);
-        }
-        rows.len() - first.min(rows.len()) + 1
-    }
-
-    /// Shared subscription: exactly one member gets it, in turn `[MQTT-4.8.2-4]`.
-    fn dispatch_to_one(self: &Rc<Self>, office: &Rc<Office>, message: &Arc<Message>) {
-        let rows = self.rows.borrow();
-        for _ in 0..rows.len() {
-            let turn = self.turn.get() % rows.len();
-            self.turn.set(turn + 1);
-            if self.deliver(office, &rows[turn], message) {
-                return;
-            }
-        }
-        office.counters().dropped_no_member.one();
-    }
-
-    /// Hands a message to one session; false when it did not take it.
-    fn deliver(self: &Rc<Self>, office: &Rc<Office>, row: &Row, message: &Arc<Message>) -> bool {
-        #[cfg(test)]
-        tests::fall_over(row, message);
-        match row.port.room() {
-            Room::Take => {}
-            Room::Closed => return false,
-            Room::Slow if message.qos.min(row.options.qos) == QoS::AtMostOnce => {
-                office.counters().dropped_slow_consumer.one();
-                return false;
-            }
-            Room::Slow => {}
-            Room::Pause => office.pause(self, &row.port, Instant::now()),
-        }
-        row.port.push(Delivery {
-            message: message.clone(),
-            options: row.options,
-            subscription_identifier: row.subscription_identifier,
-            from_retained: false,
-        });
-        true
-    }
-
     fn run_errand(self: &Rc<Self>, office: &Office, errand: &Errand) {
         let (router, filter, arbiter) = (&office.tables().names.router, self.id, office.me());
         match errand {
@@ -310,7 +248,7 @@ impl Desk {
             } => {
                 self.errands.set(self.errands.get() + 1);
                 if let Some(port) = office.port(*port) {
-                    self.write(&port, *options, *subscription_identifier);
+                    self.write(office, &port, *options, *subscription_identifier);
                 }
                 self.tell_members(office);
                 // A router that is just restarting asks again; so does the session.
@@ -340,12 +278,6 @@ impl Desk {
         self.tell_if_vacant(office);
     }
 
-    fn tell_members(&self, office: &Office) {
-        if let Some(share) = &self.share {
-            share.set(office.me(), self.len());
-        }
-    }
-
     fn tell_if_vacant(&self, office: &Office) {
         self.tell_members(office);
         if self.len() == 0 {
@@ -356,42 +288,40 @@ impl Desk {
             };
             // Lost only while the router restarts, which begins with a census.
             let _ = office.tables().names.router.cast(vacant);
+            self.hand_on(office);
         }
     }
 
-    /// Writes the row of a session, or replaces it.
-    fn write(self: &Rc<Self>, port: &Rc<Port>, options: SubscriptionOptions, identifier: Option<u32>) {
-        if port.is_closed() {
+    /// Nobody is left here: what is for other filters too goes to their desks, in order and before what is
+    /// published from now on.
+    fn hand_on(&self, office: &Office) {
+        let mut inbox = self.inbox.borrow_mut();
+        let is_joint = |entry: &Entry| matches!(entry, Entry::Message { to: To::Joint(_), .. });
+        if !inbox.iter().any(is_joint) {
             return;
         }
-        let mut rows = self.rows.borrow_mut();
-        let known = port.rows.borrow().get(&self.id).map(|(_, position)| *position);
-        let row = Row {
-            port: port.clone(),
-            options,
-            subscription_identifier: identifier,
-        };
-        if let Some(position) = known {
-            rows[position] = row;
-        } else {
-            port.rows.borrow_mut().insert(self.id, (self.clone(), rows.len()));
-            rows.push(row);
+        let (joint, own): (VecDeque<_>, _) = inbox.drain(..).partition(is_joint);
+        *inbox = own;
+        drop(inbox);
+        for entry in joint {
+            if let Entry::Message {
+                message,
+                to,
+                receipt,
+                from,
+            } = entry
+            {
+                let bytes = message.weight() + MESSAGE_OVERHEAD;
+                self.inbox_bytes.set(self.inbox_bytes.get().saturating_sub(bytes));
+                let parcel = Parcel::Message {
+                    filter: self.id,
+                    to,
+                    message,
+                    receipt,
+                };
+                office.open_parcel(from, parcel);
+            }
         }
-    }
-
-    /// Removes the row of a session; false when it has none.
-    fn remove(&self, port: &Rc<Port>) -> bool {
-        let Some((_, position)) = port.rows.borrow_mut().remove(&self.id) else {
-            return false;
-        };
-        let mut rows = self.rows.borrow_mut();
-        rows.swap_remove(position);
-        if let Some(moved) = rows.get(position)
-            && let Some(entry) = moved.port.rows.borrow_mut().get_mut(&self.id)
-        {
-            entry.1 = position;
-        }
-        true
     }
 
     /// The router has ended the filter here: whatever is left counts as dispatched.
@@ -402,6 +332,7 @@ impl Desk {
         for row in self.rows.take() {
             row.port.rows.borrow_mut().remove(&self.id);
         }
+        self.online.set(0);
         self.tell_members(office);
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytestring::ByteString;
 
+use super::desk::Turn;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::SubscriptionOptions;
 
@@ -20,6 +21,21 @@ pub(super) const MESSAGE_OVERHEAD: usize = size_of::<Message>() + 64;
 /// filter that is gone cannot reach another one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FilterId(pub u64);
+
+/// Filters that all match one topic and all have subscribers on one arbiter. A message for them travels once,
+/// so that a session with several of them gets one copy `[MQTT-3.3.4-2]`.
+pub type Joint = Arc<Vec<FilterId>>;
+
+/// For whom of a filter's subscribers on one arbiter a message is.
+#[derive(Clone, Debug)]
+pub enum To {
+    /// For all.
+    All,
+    /// For all, and for those of the other filters.
+    Joint(Joint),
+    /// For one member of the shared group.
+    Member(Turn),
+}
 
 /// Names the mailbox of one session in the office of its arbiter. Never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,6 +107,8 @@ pub enum Parcel {
     Message {
         /// The filter.
         filter: FilterId,
+        /// Which of its subscribers.
+        to: To,
         /// The message.
         message: Arc<Message>,
         /// The share in its publication, for QoS 1 and 2.

@@ -29,7 +29,7 @@ pub mod clients;
 pub mod connection;
 pub mod counters;
 pub mod crowd;
-mod desk;
+pub mod desk;
 pub mod door;
 pub mod gatekeeper;
 pub mod keyring;

@@ -22,7 +22,7 @@ use bytestring::ByteString;
 
 use super::counters::Counters;
 use super::desk::{Desk, Entry};
-use super::mail::{Bundle, FilterId, MESSAGE_OVERHEAD, Parcel, PortId, Receipt};
+use super::mail::{Bundle, FilterId, Joint, MESSAGE_OVERHEAD, Parcel, PortId, Receipt, To};
 use super::mailman::Collect;
 use super::port::{Port, Sweep, WakeSlot};
 use super::publish::{Forwards, Holds, Matches, Receipts};
@@ -30,6 +30,8 @@ use super::tables::Tables;
 use crate::limits::{MAIL_CREDIT_BYTES, SLOW_AFTER};
 use crate::mqtt::message::Message;
 use crate::session::event::Effect;
+
+mod groups;
 
 thread_local! {
     static HERE: RefCell<Option<Rc<Office>>> = const { RefCell::new(None) };
@@ -43,6 +45,8 @@ pub struct Office {
     me: usize,
     tables: Arc<Tables>,
     desks: RefCell<AHashMap<FilterId, Rc<Desk>>>,
+    /// Counts how often a desk got its first row.
+    desks_occupied: Cell<u64>,
     ports: RefCell<AHashMap<u64, Rc<Port>>>,
     ports_opened: Cell<u64>,
     /// Mail for each arbiter, gathered until the mailman's next poll.
@@ -85,6 +89,7 @@ impl Office {
             me,
             tables: tables.clone(),
             desks: RefCell::default(),
+            desks_occupied: Cell::new(0),
             ports: RefCell::default(),
             ports_opened: Cell::new(0),
             out: RefCell::new((0..count).map(|_| Vec::new()).collect()),
@@ -152,6 +157,9 @@ impl Office {
             return desk.clone();
         }
         let share = self.tables.share_group(filter);
+        if let Some(group) = &share {
+            group.set_filter(id);
+        }
         let desk = Desk::new(id, filter.clone(), share);
         self.desks.borrow_mut().insert(id, desk.clone());
         desk
@@ -160,6 +168,24 @@ impl Office {
     /// The desk of a filter that has one.
     pub(super) fn known_desk(&self, id: FilterId) -> Option<Rc<Desk>> {
         self.desks.borrow().get(&id).cloned()
+    }
+
+    /// A number for a desk that gets its first row, greater than that of any other.
+    pub(super) fn next_occupation(&self) -> u64 {
+        let next = self.desks_occupied.get() + 1;
+        self.desks_occupied.set(next);
+        next
+    }
+
+    /// The desk that dispatches for several filters: the one that has had rows for longest. So messages of
+    /// one topic keep their order when a filter is added, and [`Desk::hand_on`] sees to it when one goes.
+    pub(super) fn lead(&self, joint: &Joint) -> Option<Rc<Desk>> {
+        let desks = self.desks.borrow();
+        let occupied = joint.iter().filter_map(|id| desks.get(id));
+        let lead = occupied
+            .filter(|desk| desk.len() > 0)
+            .min_by_key(|desk| desk.since.get());
+        lead.cloned()
     }
 
     /// The router has ended the filter's Topic here. If it has started another one since, the desk is in
@@ -203,10 +229,21 @@ impl Office {
             return;
         }
         self.counters().sessions_closed.one();
-        for desk in port.close() {
+        let (desks, untaken) = port.close();
+        for desk in desks {
+            if desk.group().is_some() {
+                // At once: what it leaves is for another member.
+                desk.remove(port);
+                desk.tell_members(self);
+            }
             desk.push(Entry::Gone(port.clone()));
         }
         self.let_go(port);
+        for delivery in untaken {
+            if let Some(share) = delivery.share {
+                self.pass_on(FilterId(share.get()), &delivery.message, delivery.dup);
+            }
+        }
     }
 
     // Pauses.
@@ -348,23 +385,29 @@ impl Office {
         }
     }
 
-    fn open_parcel(&self, from: u16, parcel: Parcel) {
+    pub(super) fn open_parcel(&self, from: u16, parcel: Parcel) {
         match parcel {
             Parcel::Message {
                 filter,
+                to,
                 message,
                 receipt,
-            } => match self.known_desk(filter) {
-                Some(desk) => {
-                    self.note_sender(&desk, from);
-                    desk.push(Entry::Message {
-                        message,
-                        receipt,
-                        from,
-                    });
-                }
-                None => self.dispatched(receipt, from, &message),
-            },
+            } => {
+                let desk = match &to {
+                    To::All | To::Member(_) => self.known_desk(filter),
+                    To::Joint(joint) => self.lead(joint),
+                };
+                let Some(desk) = desk else {
+                    return self.find_no_desk(filter, &to, &message, receipt, from);
+                };
+                self.note_sender(&desk, from);
+                desk.push(Entry::Message {
+                    message,
+                    to,
+                    receipt,
+                    from,
+                });
+            }
             Parcel::Errand(errand) => {
                 let (id, filter, errand) = *errand;
                 self.desk(id, &filter).push(Entry::Errand(errand));

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Instant;
@@ -65,6 +66,10 @@ pub(super) struct Port {
     slow: Cell<bool>,
     /// Set once: no delivery is taken any more.
     closed: Cell<bool>,
+    /// Whether the session has a connection.
+    online: Cell<bool>,
+    /// How many of `rows` are of shared groups.
+    shared: Cell<u32>,
     /// Since when Topics have been paused by this port.
     since: Cell<Option<Instant>>,
     /// Whether bytes were written since the last sweep.
@@ -105,6 +110,8 @@ impl Port {
             outbox_bytes: Cell::new(0),
             slow: Cell::new(false),
             closed: Cell::new(false),
+            online: Cell::new(false),
+            shared: Cell::new(0),
             since: Cell::new(None),
             moved: Cell::new(false),
             watched: Cell::new(false),
@@ -173,6 +180,52 @@ impl Port {
         self.closed.get()
     }
 
+    /// Whether the session has a connection.
+    pub(super) fn is_online(&self) -> bool {
+        self.online.get()
+    }
+
+    /// The connection came or went. The shared groups that must hear of it.
+    pub(super) fn set_online(&self, online: bool) -> Vec<Rc<Desk>> {
+        if self.online.replace(online) == online {
+            return Vec::new();
+        }
+        self.shared_desks()
+    }
+
+    /// The shared groups that the session is a member of.
+    pub(super) fn shared_desks(&self) -> Vec<Rc<Desk>> {
+        if self.shared.get() == 0 {
+            return Vec::new();
+        }
+        let rows = self.rows.borrow();
+        let desks = rows.values().map(|(desk, _)| desk);
+        desks.filter(|desk| desk.group().is_some()).cloned().collect()
+    }
+
+    /// Takes out of the inbox what came as a member of this shared group.
+    pub(super) fn take_shared(&self, share: NonZeroU64) -> Vec<Delivery> {
+        let mut inbox = self.inbox.borrow_mut();
+        let mut taken = Vec::new();
+        for _ in 0..inbox.len() {
+            match inbox.pop_front() {
+                Some(delivery) if delivery.share == Some(share) => taken.push(delivery),
+                Some(delivery) => inbox.push_back(delivery),
+                None => break,
+            }
+        }
+        let bytes: usize = taken.iter().map(delivery_weight).sum();
+        self.inbox_bytes.set(self.inbox_bytes.get().saturating_sub(bytes));
+        taken
+    }
+
+    /// A row of a shared group came or went.
+    pub(super) fn count_shared(&self, came: bool) {
+        let count = self.shared.get();
+        self.shared
+            .set(if came { count + 1 } else { count.saturating_sub(1) });
+    }
+
     /// Pauses `desk`; true when the office's sweep must watch this port from now on.
     pub(super) fn block(&self, desk: &Rc<Desk>, now: Instant) -> bool {
         if self.since.get().is_none() {
@@ -224,18 +277,18 @@ impl Port {
         }
     }
 
-    /// The session is gone: nothing is taken any more, the rows are to be purged by their Topics.
-    pub(super) fn close(&self) -> Vec<Rc<Desk>> {
+    /// The session is gone: nothing is taken any more, the rows are to be purged by their Topics. What it
+    /// has not taken is lost, but for what another member of a shared group may take.
+    pub(super) fn close(&self) -> (Vec<Rc<Desk>>, Vec<Delivery>) {
         self.closed.set(true);
-        self.inbox.take();
+        let untaken = self.inbox.take();
         self.taken.take();
         self.inbox_bytes.set(0);
         self.outbox_bytes.set(0);
-        self.rows
-            .borrow()
-            .values()
-            .map(|(desk, _)| desk.clone())
-            .collect()
+        let desks = self.rows.borrow();
+        let desks = desks.values().map(|(desk, _)| desk.clone()).collect();
+        let shared = untaken.into_iter().filter(|delivery| delivery.share.is_some());
+        (desks, shared.collect())
     }
 }
 

@@ -17,7 +17,8 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use super::links::{Link, Outbound, Outbox};
-use super::mail::{FilterId, Parcel, Receipt};
+use super::desk::Turn;
+use super::mail::{FilterId, Joint, Parcel, Receipt, To};
 use super::office::Office;
 use super::port::Port;
 use super::retainer;
@@ -55,9 +56,7 @@ pub fn dispatch(messages: Vec<Arc<Message>>) {
             return;
         };
         let mut holds = office.lane_holds.take();
-        for seats in &found.seats {
-            office.hand_to_desks(seats, &message, None, &mut holds);
-        }
+        office.hand_on(&found, &message, None, &mut holds);
         office.lane_holds.replace(holds);
     }
 }
@@ -124,7 +123,37 @@ impl Holds {
 #[derive(Default)]
 pub(super) struct Match {
     seats: Vec<Seats>,
+    /// Arbiters on which several filters match; they are not among `seats` there.
+    joints: Vec<(usize, Joint)>,
     links: Vec<Link>,
+}
+
+impl Match {
+    fn is_empty(&self) -> bool {
+        self.seats.is_empty() && self.joints.is_empty() && self.links.is_empty()
+    }
+}
+
+/// Takes out what is together on one arbiter. A shared group is always for itself: its members get what is
+/// theirs whatever else they have subscribed to (MQTT 5.0 §4.8.2).
+fn joined(mut seats: Vec<Seats>) -> (Vec<Seats>, Vec<(usize, Joint)>) {
+    let (mut once, mut several) = (0, 0);
+    for seats in seats.iter().filter(|seats| seats.share.is_none()) {
+        several |= once & seats.arbiters;
+        once |= seats.arbiters;
+    }
+    let mut joints = Vec::new();
+    for arbiter in (0..u64::BITS as usize).filter(|arbiter| several >> arbiter & 1 == 1) {
+        let together = seats
+            .iter()
+            .filter(|seats| seats.share.is_none() && seats.arbiters >> arbiter & 1 == 1);
+        joints.push((arbiter, Arc::new(together.map(|seats| seats.filter).collect())));
+    }
+    for seats in seats.iter_mut().filter(|seats| seats.share.is_none()) {
+        seats.arbiters &= !several;
+    }
+    seats.retain(|seats| seats.arbiters != 0);
+    (seats, joints)
 }
 
 /// What an arbiter remembers of the route table.
@@ -154,7 +183,7 @@ impl Office {
             return Some(PublishOutcome::Refused(ReasonCode::ImplementationSpecificError));
         };
         holds.published = true;
-        if found.seats.is_empty() && found.links.is_empty() {
+        if found.is_empty() {
             self.counters().unrouted.one();
             return Some(PublishOutcome::NoSubscribers);
         }
@@ -162,9 +191,7 @@ impl Office {
         for link in &found.links {
             self.forward(link, message, receipt, holds);
         }
-        for seats in &found.seats {
-            self.hand_to_desks(seats, message, receipt, holds);
-        }
+        self.hand_on(&found, message, receipt, holds);
         match receipt {
             // The publisher's own share: without it the first desk could complete what others still lack.
             Some(receipt) => {
@@ -172,6 +199,20 @@ impl Office {
                 None
             }
             None => Some(PublishOutcome::Taken),
+        }
+    }
+
+    /// Gives a message to every desk that it matches.
+    fn hand_on(&self, found: &Match, message: &Arc<Message>, receipt: Option<Receipt>, holds: &mut Holds) {
+        for seats in &found.seats {
+            self.hand_to_desks(seats, message, receipt, holds);
+        }
+        for (arbiter, joint) in &found.joints {
+            holds.published = true;
+            self.hand_to_desk(*arbiter, joint[0], To::Joint(joint.clone()), message, receipt);
+            for filter in joint.iter().filter(|filter| self.is_paused(**filter)) {
+                holds.add(*filter);
+            }
         }
     }
 
@@ -183,29 +224,51 @@ impl Office {
         holds: &mut Holds,
     ) {
         holds.published = true;
-        let mut arbiters = match &seats.share {
-            None => seats.arbiters,
-            Some(group) => group.next_arbiter().map_or(0, |arbiter| 1 << arbiter),
-        };
-        let filter = seats.filter;
+        let (mut arbiters, filter) = (seats.arbiters, seats.filter);
+        if let Some(group) = &seats.share {
+            arbiters = 0;
+            match group.choose(message) {
+                Some(member) => {
+                    let turn = Turn {
+                        nth: member.nth,
+                        ..Turn::default()
+                    };
+                    self.hand_to_desk(member.arbiter, filter, To::Member(turn), message, receipt);
+                }
+                // The last one is just leaving.
+                None => self.counters().dropped_no_member.one(),
+            }
+        }
         while arbiters != 0 {
             let arbiter = arbiters.trailing_zeros() as usize;
             arbiters &= arbiters - 1;
-            if let Some(receipt) = receipt {
-                self.receipts.borrow_mut().add_share(receipt);
-            }
-            self.send(
-                arbiter,
-                Parcel::Message {
-                    filter,
-                    message: message.clone(),
-                    receipt,
-                },
-            );
+            self.hand_to_desk(arbiter, filter, To::All, message, receipt);
         }
         if self.is_paused(filter) {
             holds.add(filter);
         }
+    }
+
+    fn hand_to_desk(
+        &self,
+        arbiter: usize,
+        filter: FilterId,
+        to: To,
+        message: &Arc<Message>,
+        receipt: Option<Receipt>,
+    ) {
+        if let Some(receipt) = receipt {
+            self.receipts.borrow_mut().add_share(receipt);
+        }
+        self.send(
+            arbiter,
+            Parcel::Message {
+                filter,
+                to,
+                message: message.clone(),
+                receipt,
+            },
+        );
     }
 
     /// Where a topic goes: remembered, or looked up in the table.
@@ -244,18 +307,15 @@ impl Office {
     fn look_up(&self, topic: &ByteString, found: &mut routing::Match<Arc<[Seats]>>) -> Result<Match, Torn> {
         let table = self.tables().routes.read()?;
         table.match_topic(topic, found);
-        let seats = found
-            .locals
-            .iter()
-            .flat_map(|seats| seats.iter().cloned())
-            .collect();
+        let locals = found.locals.iter().flat_map(|seats| seats.iter().cloned());
+        let (seats, joints) = joined(locals.collect());
         let mut links = Vec::new();
         if !found.nodes.is_empty() {
             let standing = self.tables().links.read().map_err(|_| Torn)?;
             let nodes = found.nodes.iter().filter_map(|index| table.node(index));
             links.extend(nodes.filter_map(|node| standing.iter().find(|link| link.node == *node).cloned()));
         }
-        Ok(Match { seats, links })
+        Ok(Match { seats, joints, links })
     }
 
     /// Gives a message to another node's link, or drops it where the link's queue is full.

@@ -19,6 +19,7 @@
 //! | `session/wire.rs` | the socket with its codec |
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -286,6 +287,7 @@ impl Session {
                 self.wire = Some(wire);
                 self.enter(identity, ctx);
                 self.brake = Brake::new(&attach.limits, now);
+                self.seat.office.set_online(&self.seat.port, true);
                 let will = attach.connect.will.clone().map(Box::new);
                 self.handle(Event::Attach(attach), now, ctx);
                 if self.wire.is_some() {
@@ -322,8 +324,9 @@ impl Session {
         if self.wire.take().is_some() {
             // The value decides about the will now.
             self.seat.will = None;
+            self.seat.office.set_online(&self.seat.port, false);
             self.handle(Event::TransportLost, now, ctx);
-            self.tell_detached(ctx);
+            self.go_away(ctx);
         }
     }
 
@@ -331,8 +334,25 @@ impl Session {
         if let Some(wire) = self.wire.take() {
             self.seat.will = None;
             wire.close();
-            self.tell_detached(ctx);
+            self.seat.office.set_online(&self.seat.port, false);
+            self.go_away(ctx);
         }
+    }
+
+    /// The connection is gone: other members of its shared groups are given what waits for this one.
+    fn go_away(&mut self, ctx: &mut Context<Self>) {
+        for desk in self.seat.port.shared_desks() {
+            if desk.group().is_some_and(|group| group.online_len() > 0)
+                && let Some(share) = NonZeroU64::new(desk.id.0)
+            {
+                self.handle(Event::PassOn(share), Instant::now(), ctx);
+                for delivery in self.seat.port.take_shared(share) {
+                    let office = &self.seat.office;
+                    office.pass_on(desk.id, &delivery.message, delivery.dup);
+                }
+            }
+        }
+        self.tell_detached(ctx);
     }
 
     fn tell_detached(&self, ctx: &mut Context<Self>) {

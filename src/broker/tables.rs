@@ -23,7 +23,7 @@ use supervisors::{DynamicSupervisor, Name};
 
 use super::clients::{ClientTable, Clients, Fact};
 use super::counters::{Counters, Snapshot};
-use super::desk::ShareGroup;
+use super::desk::{ShareGroup, Sharing};
 use super::gatekeeper::Gatekeeper;
 use super::keyring::Keyring;
 use super::links::Link;
@@ -38,6 +38,7 @@ use super::tray::Tray;
 use super::wills::{self, WillBook, Wills};
 use crate::node_name::NodeId;
 use crate::routing::RouteTable;
+use crate::mqtt::topic::SharedFilter;
 use crate::routing::retained::{RetainedLimits, RetainedStore};
 
 /// Shards of the `sessions` supervisor: no shared restart budget, short lists.
@@ -153,6 +154,8 @@ pub struct Tables {
     pub links: RwLock<Vec<Link>>,
     /// The members of each `$share/…` filter. Entries come and go with the router's decisions.
     shares: Mutex<AHashMap<ByteString, Arc<ShareGroup>>>,
+    /// How they choose.
+    sharing: Sharing,
     /// Client id → session; written by Clients.
     pub clients: Mutex<ClientTable>,
     /// Topic → retained message; written by the retainer.
@@ -184,7 +187,8 @@ impl Tables {
     /// configured otherwise.
     #[must_use]
     pub fn new(node: NodeId, arbiters: Arbiters, names: Names) -> Arc<Self> {
-        Self::ruled(node, arbiters, names, Arc::default(), RetainedLimits::default())
+        let retained = RetainedLimits::default();
+        Self::ruled(node, arbiters, names, Arc::default(), retained, Sharing::default())
     }
 
     /// Empty tables.
@@ -195,6 +199,7 @@ impl Tables {
         names: Names,
         keyring: Arc<Keyring>,
         retained: RetainedLimits,
+        sharing: Sharing,
     ) -> Arc<Self> {
         let count = arbiters.all.len();
         Arc::new(Self {
@@ -212,6 +217,7 @@ impl Tables {
             poison: Poison::default(),
             keyring,
             shares: Mutex::default(),
+            sharing,
             for_clients: Tray::default(),
             for_retainer: Tray::default(),
             for_wills: Tray::default(),
@@ -223,17 +229,24 @@ impl Tables {
     /// The group of a `$share/…` filter, made if there is none; `None` for any other filter.
     #[must_use]
     pub fn share_group(&self, filter: &ByteString) -> Option<Arc<ShareGroup>> {
-        if !filter.starts_with("$share/") {
+        let Ok(Some(SharedFilter { group: name, .. })) = SharedFilter::parse(filter) else {
             return None;
-        }
+        };
+        let strategy = self.sharing.of(name);
         // An insert is all that happens under this lock: a poisoned one holds a whole map.
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         let group = shares.entry(filter.clone());
         Some(
             group
-                .or_insert_with(|| Arc::new(ShareGroup::new(self.counters.len())))
+                .or_insert_with(|| ShareGroup::new(self.counters.len(), strategy))
                 .clone(),
         )
+    }
+
+    /// The group of a filter that has desks.
+    pub(super) fn share_group_of(&self, id: FilterId) -> Option<Arc<ShareGroup>> {
+        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.values().find(|group| group.filter() == id).cloned()
     }
 
     /// Forgets the group of a filter that has ended.
@@ -337,7 +350,7 @@ impl Shelf {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (arbiters, names) = (shelf.arbiters.clone(), shelf.names.clone());
         let (keyring, retained) = (shelf.keyring.clone(), shelf.retained_limits);
-        let fresh = Tables::ruled(node, arbiters, names, keyring, retained);
+        let fresh = Tables::ruled(node, arbiters, names, keyring, retained, shelf.sharing.clone());
         *shelf = fresh.clone();
         fresh
     }

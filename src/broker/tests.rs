@@ -2,6 +2,7 @@
 
 mod crashes;
 mod delivery;
+mod groups;
 mod rig;
 mod sessions;
 mod subscriptions;

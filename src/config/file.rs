@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::limits::{self, Limits};
 use super::{HostPort, LogFormat, LogLevel, WORKER_THREADS_MAX};
+use crate::broker::desk::Sharing;
 use crate::node_name::NodeName;
 
 /// Largest configuration file that is read, in bytes. A path like `/dev/zero` must end.
@@ -43,6 +44,7 @@ pub(super) struct Draft {
     pub(super) allow_crash: Option<bool>,
     pub(super) worker_threads: Option<usize>,
     pub(super) limits: Limits,
+    pub(super) sharing: Sharing,
 }
 
 /// Keys by section; the top level has no name. `[limits]` has its own table ([`limits::KEYS`]).
@@ -57,8 +59,10 @@ const TOP: &[&str] = &[
     "worker_threads",
     "log",
     "limits",
+    "shared_subscriptions",
 ];
 const LISTENER: &[&str] = &["listen"];
+const SHARED: &[&str] = &["strategy", "groups"];
 const LOG: &[&str] = &["format", "level"];
 
 /// A key is taken for a misspelling of another one from this likeness on (0 to 1, Jaro-Winkler).
@@ -136,6 +140,9 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
         draft.log_format = log.parsed("format")?;
         draft.log_level = log.parsed("level")?;
     }
+    if let Some(table) = top.table("shared_subscriptions")? {
+        draft.sharing = sharing(document, table)?;
+    }
     if let Some(table) = top.table("limits")? {
         let section = Section::new(document, "[limits]", &limits::names(), table)?;
         read_limits(&section, &mut draft.limits)?;
@@ -163,6 +170,25 @@ fn read_numbers(section: &Section<'_>, keys: &[limits::Key], into: &mut Limits) 
         }
     }
     Ok(())
+}
+
+/// `[shared_subscriptions]`; below `groups` every key is the name of a group.
+fn sharing(document: &Document<'_>, table: &DeTable<'_>) -> Result<Sharing, ConfigError> {
+    let section = Section::new(document, "[shared_subscriptions]", SHARED, table)?;
+    let mut sharing = Sharing {
+        strategy: section.parsed("strategy")?.unwrap_or_default(),
+        ..Sharing::default()
+    };
+    if let Some(table) = section.table("groups")? {
+        let groups = Section { document, table };
+        for name in table.keys() {
+            let name = name.get_ref();
+            if let Some(strategy) = groups.parsed(name)? {
+                sharing.groups.insert(name.to_string(), strategy);
+            }
+        }
+    }
+    Ok(sharing)
 }
 
 /// One table of the document whose keys are known to be valid.
@@ -299,10 +325,11 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 /// The sentence for a key that a section does not have.
 fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
     let limit_keys = limits::names();
-    let all: [(&str, &[&str]); 4] = [
+    let all: [(&str, &[&str]); 5] = [
         ("the top level", TOP),
         ("[[listener]]", LISTENER),
         ("[log]", LOG),
+        ("[shared_subscriptions]", SHARED),
         ("[limits]", &limit_keys),
     ];
     let place = if title.is_empty() {

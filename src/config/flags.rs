@@ -174,6 +174,7 @@ pub(super) fn lay_over(
         allow_crash: flags.allow_crash || draft.allow_crash.unwrap_or(false),
         worker_threads: worker_threads(flags.worker_threads, draft.worker_threads)?,
         limits: draft.limits,
+        sharing: draft.sharing,
         file: flags.config.clone(),
     })
 }

@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::broker::desk::Sharing;
 use crate::node_name::NodeName;
 use crate::registry::CookieSource;
 pub use file::ConfigError;
@@ -59,6 +60,8 @@ pub struct Config {
     pub worker_threads: usize,
     /// What one client may do.
     pub limits: Limits,
+    /// How shared subscriptions choose their members.
+    pub sharing: Sharing,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
 }

@@ -4,6 +4,7 @@
 //! buffer that the frame came in ([`Bytes`], [`ByteString`]), so cloning one copies no bytes.
 
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -230,6 +231,49 @@ pub struct SubscriptionOptions {
     pub retain_as_published: bool,
     /// When retained messages are sent.
     pub retain_handling: RetainHandling,
+}
+
+/// The identifiers of the subscriptions under which one copy of a message goes to a client
+/// `[MQTT-3.3.4-3]` `[MQTT-3.3.4-4]`. Only what matches several subscriptions of a client is allocated.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum SubscriptionIds {
+    /// None of the subscriptions has one.
+    #[default]
+    None,
+    /// The usual case.
+    One(u32),
+    /// Of overlapping subscriptions, in no particular order.
+    Many(Arc<Vec<u32>>),
+}
+
+impl SubscriptionIds {
+    /// All of them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::None => &[],
+            Self::One(identifier) => std::slice::from_ref(identifier),
+            Self::Many(identifiers) => identifiers,
+        }
+    }
+
+    /// Adds one; the same one of two subscriptions counts twice, as each of them has it.
+    pub fn add(&mut self, identifier: u32) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(identifier),
+            Self::One(first) => Self::Many(Arc::new(vec![first, identifier])),
+            Self::Many(mut all) => {
+                Arc::make_mut(&mut all).push(identifier);
+                Self::Many(all)
+            }
+        };
+    }
+}
+
+impl From<Option<u32>> for SubscriptionIds {
+    fn from(identifier: Option<u32>) -> Self {
+        identifier.map_or(Self::None, Self::One)
+    }
 }
 
 /// SUBSCRIBE.

@@ -116,7 +116,8 @@ impl Plan {
             return shelf.renew(node);
         }
         let (arbiters, names) = (self.arbiters.clone(), self.names.clone());
-        let tables = Tables::ruled(node, arbiters, names, Arc::default(), self.config.limits.retained);
+        let (retained, sharing) = (self.config.limits.retained, self.config.sharing.clone());
+        let tables = Tables::ruled(node, arbiters, names, Arc::default(), retained, sharing);
         *shelf = Some(Shelf::new(tables.clone()));
         tables
     }

@@ -123,6 +123,7 @@ impl Session {
         if !self.subscriptions.is_empty() || !self.requests.is_empty() {
             out.push(Effect::ForgetSubscriptions);
         }
+        self.pass_on(None, out);
         self.drop_queued(out);
         self.subscriptions.clear();
         for request in &mut self.requests {

@@ -179,6 +179,7 @@ impl Session {
             State::Away(away) => end_delayed_will(away, now, out),
             State::New | State::Attached(_) => {}
         }
+        self.pass_on(None, out);
         self.drop_queued(out);
         out.push(Effect::End);
     }

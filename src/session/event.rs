@@ -4,6 +4,7 @@
 //! `handle(event, now, &mut effects)`; the actor around it turns packets, deliveries and timers into
 //! [`Event`]s and carries out the [`Effect`]s in order.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +14,9 @@ use bytestring::ByteString;
 use crate::limits;
 use crate::mqtt::codec::TopicAlias;
 use crate::mqtt::message::Message;
-use crate::mqtt::packet::{Connect, Packet, PacketId, QoS, RetainHandling, SubscriptionOptions, Will};
+use crate::mqtt::packet::{
+    Connect, Packet, PacketId, QoS, RetainHandling, SubscriptionIds, SubscriptionOptions, Will,
+};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic::is_within;
 
@@ -64,6 +67,9 @@ pub enum Event {
     Discard,
     /// The broker answered [`Effect::Authenticate`].
     Authenticated(AuthOutcome),
+    /// The connection is gone and another member of this shared group has one: what that may take over is
+    /// given up by [`Effect::PassOn`].
+    PassOn(NonZeroU64),
     /// The instant of an earlier [`Effect::WakeAt`] has come. One from the past is harmless.
     Wake,
     /// The client is not being read, by the broker's own will: its silence is not the client's.
@@ -174,18 +180,23 @@ pub enum QueuePolicy {
     DropOldest,
 }
 
-/// A message for this session, and under which subscription it comes.
+/// A message for this session, and under which subscription it comes. Where several match there is one
+/// delivery for all of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
     /// The message, shared with all other receivers.
     pub message: Arc<Message>,
-    /// Options of the subscription that matched.
+    /// Options of the subscription that matched; of several the highest QoS `[MQTT-3.3.4-2]`.
     pub options: SubscriptionOptions,
-    /// Its subscription identifier (5.0).
-    pub subscription_identifier: Option<u32>,
+    /// The identifiers of the subscriptions that matched (5.0).
+    pub subscription_ids: SubscriptionIds,
     /// True when the message comes from the retained store because of a new subscription: it is
     /// then sent with the retain flag `[MQTT-3.3.1-8]`.
     pub from_retained: bool,
+    /// Names the shared group as a member of which it comes; the broker's business.
+    pub share: Option<NonZeroU64>,
+    /// Another member of the group may have had it: it is sent with DUP.
+    pub dup: bool,
 }
 
 /// Names one PUBLISH of the client that waits for the broker. Unique within a session's life.
@@ -258,6 +269,15 @@ pub enum Effect {
         /// What the client says.
         data: Bytes,
     },
+    /// Give a message to another member of the shared group.
+    PassOn {
+        /// The group, from [`Delivery::share`].
+        share: NonZeroU64,
+        /// The message.
+        message: Arc<Message>,
+        /// Whether it was sent to this client.
+        dup: bool,
+    },
     /// Call with [`Event::Wake`] at this instant. A later effect replaces an earlier one.
     WakeAt(Instant),
     /// A message was dropped, or another thing happened that is counted.
@@ -281,8 +301,8 @@ pub struct Transmit {
     pub packet_id: Option<PacketId>,
     /// 5.0: remaining Message Expiry Interval in seconds.
     pub expiry_s: Option<u32>,
-    /// 5.0: the subscription identifier.
-    pub subscription_identifier: Option<u32>,
+    /// 5.0: the subscription identifiers.
+    pub subscription_ids: SubscriptionIds,
     /// 5.0: the topic alias, where the client allows them.
     pub alias: Option<TopicAlias>,
 }

@@ -5,6 +5,7 @@
 //! is found by halving.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 use super::queue::Outgoing;
 use crate::mqtt::packet::{PacketId, QoS};
@@ -122,6 +123,30 @@ impl Inflight {
             self.wrapped = false;
             self.slots.shrink_to(IDLE_CAPACITY);
         }
+    }
+
+    /// Takes out what came to the client as a member of a shared group, of this one or of any, and whose
+    /// exchange may be begun anew by another member: QoS 1 only `[MQTT-4.8.2-5]`.
+    pub(super) fn take_shared(&mut self, of: Option<NonZeroU64>) -> Vec<Outgoing> {
+        let mut taken = Vec::new();
+        let held = &mut self.held;
+        self.slots.retain_mut(|slot| {
+            let (Stage::Held(outgoing) | Stage::Sent(outgoing)) = &slot.stage else {
+                return true;
+            };
+            let is_taken = outgoing.share.is_some() && (of.is_none() || outgoing.share == of);
+            if !is_taken || outgoing.qos != QoS::AtLeastOnce {
+                return true;
+            }
+            *held -= usize::from(matches!(slot.stage, Stage::Held(_)));
+            if let Stage::Held(outgoing) | Stage::Sent(outgoing) =
+                std::mem::replace(&mut slot.stage, Stage::Released)
+            {
+                taken.push(outgoing);
+            }
+            false
+        });
+        taken
     }
 
     /// The connection is gone: what is in flight may wait for long.

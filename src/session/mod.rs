@@ -19,6 +19,7 @@
 //! | `Kick` | – | DISCONNECT, close, will; → Away, or End | – | – |
 //! | `Discard` | End | DISCONNECT 0x8E, close, will, End | will that is delayed, End | – |
 //! | `Authenticated` | – | AUTH, or close | – | – |
+//! | `PassOn` | – | – | what is queued, and what was sent at QoS 1, of that group | – |
 //! | `Wake` | – | keep-alive over: close 0x8D; else re-armed | expired: End; else re-armed | – |
 //! | `Writable` | – | queue flows | – | – |
 //! | `NotRead` | – | counts as activity | – | – |
@@ -155,6 +156,11 @@ impl Session {
             Event::TakenOver => self.on_taken_over(now, out),
             Event::Discard => self.on_discard(now, out),
             Event::Authenticated(outcome) => self.on_authenticated(outcome, now, out),
+            Event::PassOn(share) => {
+                if matches!(self.state, State::Away(_)) {
+                    self.pass_on(Some(share), out);
+                }
+            }
             Event::Wake => self.on_wake(now, out),
             Event::Writable => self.pump(now, out),
             Event::NotRead => self.on_not_read(now),

@@ -5,7 +5,7 @@
 //! the client's Receive Maximum and the broker's own) has room, else queued; they may be overtaken by
 //! QoS 0, never by one another `[MQTT-4.6.0-6]`.
 
-use std::num::NonZeroU32;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,12 +15,15 @@ use super::inflight::Awaits;
 use super::queue::{self, Outgoing};
 use super::{Session, State};
 use crate::mqtt::message::Message;
-use crate::mqtt::packet::{Ack, Packet, PacketId, QoS};
+use crate::mqtt::packet::{Ack, Packet, PacketId, QoS, SubscriptionIds};
 use crate::mqtt::reason::ReasonCode;
 
-/// No PUBLISH is longer than its message's weight and this: fixed header 5, topic length 2, packet
-/// identifier 2, property length 4, expiry 5, subscription identifier 5, topic alias 3.
-const OVERHEAD_MAX: usize = 26;
+/// No PUBLISH is longer than its message's weight, this, and its subscription identifiers: fixed header 5,
+/// topic length 2, packet identifier 2, property length 4, expiry 5, topic alias 3.
+const OVERHEAD_MAX: usize = 21;
+
+/// Bytes of a subscription identifier at most.
+const IDENTIFIER_MAX: usize = 5;
 
 impl Session {
     /// A topic has a message for this client.
@@ -28,8 +31,10 @@ impl Session {
         let Delivery {
             message,
             options,
-            subscription_identifier,
+            subscription_ids,
             from_retained,
+            share,
+            dup,
         } = delivery;
         match self.state {
             State::Attached(_) | State::Away(_) => {}
@@ -45,7 +50,9 @@ impl Session {
             qos: message.qos.min(options.qos),
             // [MQTT-3.3.1-8], [MQTT-3.3.1-9], [MQTT-3.3.1-12], [MQTT-3.3.1-13]
             retain: from_retained || (options.retain_as_published && message.retain),
-            subscription_identifier: subscription_identifier.and_then(NonZeroU32::new),
+            subscription_ids,
+            share,
+            dup,
             message,
         };
         let waits = self.limits.queue_qos0 && matches!(self.state, State::Away(_));
@@ -98,7 +105,8 @@ impl Session {
         // QoS 0 that waited while the client was away is sent and forgotten.
         let acknowledged = outgoing.qos != QoS::AtMostOnce;
         let packet_id = acknowledged.then(|| self.inflight.push(outgoing.clone()));
-        let transmit = transmit(outgoing, packet_id, false, is_v5, now);
+        let dup = outgoing.dup && acknowledged;
+        let transmit = transmit(outgoing, packet_id, dup, is_v5, now);
         out.push(aliased(link, transmit));
     }
 
@@ -140,6 +148,23 @@ impl Session {
                 .map(|id| Effect::Send(Packet::PubRel(Ack::success(id)))),
         );
         self.drop_expired(now, out);
+    }
+
+    /// Another member of a shared group is to have what waits for this client, and what it has not
+    /// acknowledged. A QoS 2 message that was sent stays: it must not reach two of them
+    /// `[MQTT-4.8.2-4]` `[MQTT-4.8.2-5]`. Without a group it is about all of them.
+    pub(super) fn pass_on(&mut self, of: Option<NonZeroU64>, out: &mut Vec<Effect>) {
+        let sent = self.inflight.take_shared(of);
+        let queued = self.queue.take_shared(of);
+        let all = sent.into_iter().map(|outgoing| (outgoing, true));
+        let all = all.chain(queued.into_iter().map(|outgoing| (outgoing, false)));
+        out.extend(all.filter_map(|(outgoing, sent)| {
+            Some(Effect::PassOn {
+                share: outgoing.share?,
+                message: outgoing.message,
+                dup: sent || outgoing.dup,
+            })
+        }));
     }
 
     fn drop_expired(&mut self, now: Instant, out: &mut Vec<Effect>) {
@@ -227,7 +252,12 @@ fn refusal(link: &Link, is_v5: bool, outgoing: &Outgoing, now: Instant) -> Optio
 /// Whether the PUBLISH is within the client's Maximum Packet Size `[MQTT-3.1.2-24]`.
 fn fits(link: &Link, is_v5: bool, outgoing: &Outgoing) -> bool {
     let max = link.packet_size_max as usize;
-    outgoing.message.weight() + OVERHEAD_MAX <= max || packet_len(outgoing, is_v5) <= max
+    len_max(&outgoing.message, &outgoing.subscription_ids) <= max || packet_len(outgoing, is_v5) <= max
+}
+
+/// Bytes that the encoded PUBLISH does not exceed; cheaper than to know it exactly.
+fn len_max(message: &Message, identifiers: &SubscriptionIds) -> usize {
+    message.weight() + OVERHEAD_MAX + IDENTIFIER_MAX * identifiers.as_slice().len()
 }
 
 /// Bytes of the encoded PUBLISH, fixed header included.
@@ -235,9 +265,8 @@ fn packet_len(outgoing: &Outgoing, is_v5: bool) -> usize {
     let message: &Arc<Message> = &outgoing.message;
     let packet_id = if outgoing.qos == QoS::AtMostOnce { 0 } else { 2 };
     let properties = if is_v5 {
-        let identifier = outgoing
-            .subscription_identifier
-            .map_or(0, |identifier| 1 + varint_len(identifier.get() as usize));
+        let identifiers = outgoing.subscription_ids.as_slice().iter();
+        let identifier: usize = identifiers.map(|id| 1 + varint_len(*id as usize)).sum();
         let expiry = if message.expires_at.is_some() { 5 } else { 0 };
         let properties = message.pass_through.len() + identifier + expiry;
         varint_len(properties) + properties
@@ -260,7 +289,7 @@ fn varint_len(value: usize) -> usize {
 
 /// Puts a topic alias in, if the client allows any and the packet has room for one.
 fn aliased(link: &mut Link, mut transmit: Transmit) -> Effect {
-    let roomy = transmit.message.weight() + OVERHEAD_MAX <= link.packet_size_max as usize;
+    let roomy = len_max(&transmit.message, &transmit.subscription_ids) <= link.packet_size_max as usize;
     if let Some(aliases) = link.aliases_out.as_mut().filter(|_| roomy) {
         transmit.alias = aliases.of(&transmit.message.topic);
     }
@@ -276,17 +305,15 @@ fn transmit(
 ) -> Transmit {
     let Outgoing {
         message,
-        subscription_identifier,
+        subscription_ids,
         qos,
         retain,
+        ..
     } = outgoing;
-    let (expiry_s, subscription_identifier) = if is_v5 {
-        (
-            remaining_s(&message, now),
-            subscription_identifier.map(NonZeroU32::get),
-        )
+    let (expiry_s, subscription_ids) = if is_v5 {
+        (remaining_s(&message, now), subscription_ids)
     } else {
-        (None, None)
+        (None, SubscriptionIds::None)
     };
     Transmit {
         message,
@@ -295,7 +322,7 @@ fn transmit(
         retain,
         packet_id,
         expiry_s,
-        subscription_identifier,
+        subscription_ids,
         alias: None,
     }
 }

@@ -4,13 +4,13 @@
 //! change. Expired messages make room first.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::event::{ClientLimits, QueuePolicy};
 use crate::mqtt::message::Message;
-use crate::mqtt::packet::QoS;
+use crate::mqtt::packet::{QoS, SubscriptionIds};
 
 /// Slots that an empty queue keeps; a burst's memory beyond it is given back.
 const IDLE_CAPACITY: usize = 32;
@@ -23,12 +23,16 @@ const DETACHED_MAX: usize = 4 << 10;
 pub(super) struct Outgoing {
     /// Shared with the other receivers, unless it was [`Outgoing::detach`]ed.
     pub(super) message: Arc<Message>,
-    /// Subscription Identifier (5.0), never 0.
-    pub(super) subscription_identifier: Option<NonZeroU32>,
+    /// Subscription Identifiers (5.0).
+    pub(super) subscription_ids: SubscriptionIds,
     /// QoS towards the client.
     pub(super) qos: QoS,
     /// Retain flag towards the client.
     pub(super) retain: bool,
+    /// The shared group as a member of which the client gets it.
+    pub(super) share: Option<NonZeroU64>,
+    /// Whether it is sent with DUP at first: another member may have had it.
+    pub(super) dup: bool,
 }
 
 impl Outgoing {
@@ -124,6 +128,11 @@ impl Queue {
         }
         let before = self.messages.len();
         self.messages.retain(|outgoing| !outgoing.is_expired(now));
+        self.recount();
+        before - self.messages.len()
+    }
+
+    fn recount(&mut self) {
         self.bytes = self
             .messages
             .iter()
@@ -134,7 +143,27 @@ impl Queue {
             .iter()
             .filter_map(|outgoing| outgoing.message.expires_at)
             .min();
-        before - self.messages.len()
+    }
+
+    /// Takes out what came to the client as a member of a shared group: of this one, or of any.
+    pub(super) fn take_shared(&mut self, of: Option<NonZeroU64>) -> Vec<Outgoing> {
+        let is_taken = |outgoing: &Outgoing| outgoing.share.is_some() && (of.is_none() || outgoing.share == of);
+        if !self.messages.iter().any(is_taken) {
+            return Vec::new();
+        }
+        let (taken, left): (Vec<_>, VecDeque<_>) = {
+            let mut parts = (Vec::new(), VecDeque::new());
+            for outgoing in self.messages.drain(..) {
+                match is_taken(&outgoing) {
+                    true => parts.0.push(outgoing),
+                    false => parts.1.push_back(outgoing),
+                }
+            }
+            parts
+        };
+        self.messages = left;
+        self.recount();
+        taken
     }
 
     /// Empties it and says how many messages were in it.

@@ -75,22 +75,31 @@ fn closed_for(client: &mut Client) -> ReasonCode {
 }
 
 #[test]
-fn each_matching_subscription_gets_a_copy_with_its_identifier() {
-    // [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-5]
+fn overlapping_subscriptions_get_one_copy_with_every_identifier_at_the_highest_qos() {
+    // [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut client = Options::v5("ids").connect(node.mqtt);
     subscribe(&mut client, "t", PLAIN, Some(2));
-    subscribe(&mut client, "t/#", PLAIN, Some(268_435_455));
+    let twice = SubscriptionOptions {
+        qos: QoS::ExactlyOnce,
+        ..PLAIN
+    };
+    subscribe(&mut client, "t/#", twice, Some(268_435_455));
     subscribe(&mut client, "+", PLAIN, None);
+    let mut older = Options::new("older").connect(node.mqtt);
+    older.subscribe("t", QoS::AtMostOnce);
+    older.subscribe("#", QoS::AtLeastOnce);
     let mut publisher = Options::new("publisher").connect(node.mqtt);
-    publisher.publish("t", "x", QoS::AtLeastOnce);
-    let mut seen: Vec<_> = (0..3)
-        .map(|_| client.message().properties.subscription_identifiers)
-        .collect();
-    seen.sort();
-    assert_eq!(seen, [vec![], vec![2], vec![268_435_455]]);
+    publisher.publish("t", "x", QoS::ExactlyOnce);
+    let mut seen = client.message();
+    seen.properties.subscription_identifiers.sort_unstable();
+    assert_eq!(seen.properties.subscription_identifiers, [2, 268_435_455]);
+    assert_eq!(seen.qos, QoS::ExactlyOnce);
     client.assert_quiet();
+    // 3.1.1 [MQTT-3.3.5-1]
+    assert_eq!(older.message().qos, QoS::AtLeastOnce);
+    older.assert_quiet();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::*;
 use crate::broker::mail::Ticket;
 use crate::broker::tables::{Arbiters, Names, Tables};
 use crate::broker::wills::message_of;
-use crate::mqtt::packet::Will;
+use crate::mqtt::packet::{QoS, SubscriptionOptions, Will};
 use crate::mqtt::properties::WillProperties;
 use crate::node_name::{Incarnation, NodeId};
 
@@ -18,8 +18,8 @@ thread_local! {
     static FALLS: Cell<u32> = const { Cell::new(0) };
 }
 
-pub(super) fn fall_over(row: &Row, message: &Message) {
-    if row.port.client_id == "fragile" && message.topic == "heavy" && FALLS.get() > 0 {
+pub(super) fn fall_over(port: &Port, message: &Message) {
+    if port.client_id == "fragile" && message.topic == "heavy" && FALLS.get() > 0 {
         FALLS.set(FALLS.get() - 1);
         panic!("the Topic falls");
     }
@@ -41,16 +41,20 @@ fn on_an_arbiter(test: impl FnOnce(Rc<Office>)) {
 
 fn join(office: &Rc<Office>, desk: &Rc<Desk>, client_id: &str) -> Rc<Port> {
     let port = office.open_port(client_id.into());
+    add(desk, &port, SubscriptionOptions::default(), None);
+    port
+}
+
+fn add(desk: &Rc<Desk>, port: &Rc<Port>, options: SubscriptionOptions, identifier: Option<u32>) {
     desk.push(Entry::Errand(Errand::Join {
         port: port.id.serial,
-        options: SubscriptionOptions::default(),
-        subscription_identifier: None,
+        options,
+        subscription_identifier: identifier,
         ticket: Ticket {
             request: 1,
             position: 0,
         },
     }));
-    port
 }
 
 fn message(topic: &str) -> Entry {
@@ -63,6 +67,7 @@ fn message(topic: &str) -> Entry {
     };
     Entry::Message {
         message: message_of(&will, &"p".into(), Instant::now()),
+        to: To::All,
         receipt: None,
         from: 0,
     }
@@ -170,12 +175,106 @@ fn a_full_port_pauses_the_desk_until_it_is_drained_or_slow() {
     });
 }
 
+/// A message that matches several filters, handed to the office as the mail does.
+fn publish_jointly(office: &Office, topic: &str, joint: &[Rc<Desk>]) {
+    let Entry::Message { message, .. } = message(topic) else {
+        unreachable!("a message")
+    };
+    let joint = Arc::new(joint.iter().map(|desk| desk.id).collect::<Vec<_>>());
+    office.open_parcel(
+        0,
+        Parcel::Message {
+            filter: joint[0],
+            to: To::Joint(joint),
+            message,
+            receipt: None,
+        },
+    );
+}
+
+fn options(qos: QoS) -> SubscriptionOptions {
+    SubscriptionOptions {
+        qos,
+        ..SubscriptionOptions::default()
+    }
+}
+
+/// [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT-3.8.3-3]
 #[test]
-fn a_shared_groups_turn_goes_round_the_members_of_all_arbiters() {
-    let group = ShareGroup::new(3);
-    assert_eq!(group.next_arbiter(), None);
-    group.set(0, 2);
-    group.set(2, 1);
-    let turns: Vec<_> = (0..6).map(|_| group.next_arbiter().unwrap()).collect();
-    assert_eq!(turns, [0, 0, 2, 0, 0, 2]);
+fn a_session_with_overlapping_filters_gets_one_copy_for_all_of_them() {
+    on_an_arbiter(|office| {
+        let desks = [1, 2, 3].map(|id| office.desk(FilterId(id), &format!("f/{id}").into()));
+        let [all, one, own] = ["all", "one", "p"].map(|id| office.open_port(id.into()));
+        add(&desks[0], &all, options(QoS::AtMostOnce), Some(7));
+        add(&desks[1], &all, options(QoS::ExactlyOnce), None);
+        add(&desks[2], &all, options(QoS::AtLeastOnce), Some(9));
+        add(&desks[1], &one, options(QoS::AtLeastOnce), Some(1));
+        let not_mine = SubscriptionOptions {
+            no_local: true,
+            retain_as_published: true,
+            ..options(QoS::ExactlyOnce)
+        };
+        add(&desks[1], &own, not_mine, Some(4));
+        add(&desks[2], &own, options(QoS::AtLeastOnce), Some(5));
+        desks.iter().for_each(|desk| assert!(!desk.work(&office)));
+        publish_jointly(&office, "t", &desks);
+        desks.iter().for_each(|desk| assert!(!desk.work(&office)));
+        let got = |port: &Port| {
+            let copies: Vec<_> = std::iter::from_fn(|| port.pop()).collect();
+            assert_eq!(copies.len(), 1, "{}", port.client_id);
+            let mut identifiers = copies[0].subscription_ids.as_slice().to_vec();
+            identifiers.sort_unstable();
+            (copies[0].options.qos, copies[0].options.retain_as_published, identifiers)
+        };
+        assert_eq!(got(&all), (QoS::ExactlyOnce, false, vec![7, 9]));
+        assert_eq!(got(&one), (QoS::AtLeastOnce, false, vec![1]));
+        assert_eq!(got(&own), (QoS::AtLeastOnce, false, vec![5]));
+    });
+}
+
+/// [MQTT-4.6.0-5]
+#[test]
+fn messages_of_one_topic_keep_their_order_when_a_matching_filter_comes_or_goes() {
+    on_an_arbiter(|office| {
+        let desks = [1, 2].map(|id| office.desk(FilterId(id), &format!("f/{id}").into()));
+        let (leaves, stays) = (join(&office, &desks[0], "leaves"), join(&office, &desks[1], "stays"));
+        desks.iter().for_each(|desk| assert!(!desk.work(&office)));
+        publish_jointly(&office, "1", &desks);
+        office.close_port(&leaves);
+        publish_jointly(&office, "2", &desks);
+        // The first desk has lost its last row with the second message still before it.
+        assert!(!desks[0].work(&office));
+        publish_jointly(&office, "3", &desks);
+        desks[1].push(message("4"));
+        // It has a row again, and yet the other one leads.
+        let back = join(&office, &desks[0], "back");
+        assert!(!desks[0].work(&office));
+        publish_jointly(&office, "5", &desks);
+        assert!(!desks[0].work(&office) && !desks[1].work(&office));
+        assert_eq!(received(&stays), ["1", "2", "3", "4", "5"]);
+        assert_eq!(received(&back), ["2", "3", "5"]);
+    });
+}
+
+#[test]
+fn a_crash_over_a_message_for_several_filters_loses_no_copy() {
+    on_an_arbiter(|office| {
+        let desks = [1, 2].map(|id| office.desk(FilterId(id), &format!("f/{id}").into()));
+        let sound = join(&office, &desks[0], "sound");
+        let fragile = join(&office, &desks[1], "fragile");
+        let last = join(&office, &desks[1], "last");
+        desks.iter().for_each(|desk| assert!(!desk.work(&office)));
+        publish_jointly(&office, "heavy", &desks);
+        FALLS.set(1);
+        assert_eq!(work_through_crashes(&desks[0], &office), 1);
+        for port in [&sound, &fragile, &last] {
+            assert_eq!(received(port), ["heavy"]);
+        }
+        publish_jointly(&office, "heavy", &desks);
+        FALLS.set(10);
+        assert_eq!(work_through_crashes(&desks[0], &office), 2);
+        FALLS.set(0);
+        assert_eq!((received(&sound), received(&last)), (vec!["heavy".into()], vec!["heavy".into()]));
+        assert_eq!(received(&fragile), Vec::<String>::new());
+    });
 }

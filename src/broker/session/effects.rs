@@ -16,6 +16,7 @@ use supervisors::Context;
 use super::Session;
 use super::access::with_refused;
 use super::replay::Replays;
+use crate::broker::mail::FilterId;
 use crate::broker::publish::Holds;
 use crate::broker::retainer;
 use crate::broker::router::{Subscribe, Unsubscribe};
@@ -81,6 +82,10 @@ impl Session {
             Effect::CancelWill => {
                 let client_id = self.value.client_id().clone();
                 wills::ask(self.seat.office.tables(), wills::Request::Cancel { client_id });
+            }
+            Effect::PassOn { share, message, dup } => {
+                let office = &self.seat.office;
+                office.pass_on(FilterId(share.get()), &message, dup);
             }
             Effect::WakeAt(instant) => self.wake_at = Some(instant),
             Effect::Count(counted) => self.seat.office.counters().count(counted),
@@ -155,6 +160,7 @@ impl Session {
         let office = &self.seat.office;
         let fresh = office.open_port(self.seat.port.client_id.clone());
         office.close_port(&self.seat.port);
+        office.set_online(&fresh, self.wire.is_some());
         self.seat.port = fresh;
         self.holds = Holds::default();
         // The one that is being asked finds the old port closed; the value ignores its answer.

@@ -79,7 +79,9 @@ impl Session {
                 found.push_back(Delivery {
                     message: message.clone(),
                     options: request.options,
-                    subscription_identifier: request.subscription_identifier,
+                    subscription_ids: request.subscription_identifier.into(),
+                    share: None,
+                    dup: false,
                     from_retained: true,
                 });
             })

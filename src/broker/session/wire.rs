@@ -109,7 +109,7 @@ impl Wire {
             retain: transmit.retain,
             packet_id: transmit.packet_id,
             expiry_s: transmit.expiry_s,
-            subscription_identifier: transmit.subscription_identifier,
+            subscription_ids: transmit.subscription_ids.as_slice(),
             alias: transmit.alias,
         };
         encode_publish(

@@ -7,7 +7,9 @@ use super::*;
 fn outgoing(qos: QoS) -> Outgoing {
     Outgoing {
         message: Arc::new(message(qos, "x")),
-        subscription_identifier: None,
+        subscription_ids: Default::default(),
+        share: None,
+        dup: false,
         qos,
         retain: false,
     }

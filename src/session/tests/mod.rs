@@ -238,8 +238,10 @@ pub(super) fn of_message(message: Message) -> Delivery {
     Delivery {
         message: Arc::new(message),
         options: options(QoS::ExactlyOnce),
-        subscription_identifier: None,
+        subscription_ids: Default::default(),
         from_retained: false,
+        share: None,
+        dup: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Messages to the client.
 
 use super::*;
+use crate::mqtt::packet::SubscriptionIds;
 use bytes::BytesMut;
 
 fn line(payload: &str, qos: u8, packet_id: u16) -> (String, u8, u16, bool) {
@@ -73,13 +74,13 @@ fn only_5_0_is_told_subscription_identifier_and_expiry() {
             ..message(QoS::AtLeastOnce, "x")
         };
         Event::Deliver(Delivery {
-            subscription_identifier: Some(268_435_455),
+            subscription_ids: SubscriptionIds::One(268_435_455),
             ..of_message(message)
         })
     };
     let mut bench = Bench::v5(0);
     let effects = bench.handle(delivery(bench.now));
-    assert_eq!(transmitted(&effects).subscription_identifier, Some(268_435_455));
+    assert_eq!(transmitted(&effects).subscription_ids.as_slice(), [268_435_455]);
     assert_eq!(
         transmitted(&effects).expiry_s,
         Some(10),
@@ -88,7 +89,7 @@ fn only_5_0_is_told_subscription_identifier_and_expiry() {
 
     let mut bench = Bench::v3(true);
     let effects = bench.handle(delivery(bench.now));
-    assert_eq!(transmitted(&effects).subscription_identifier, None);
+    assert_eq!(transmitted(&effects).subscription_ids, SubscriptionIds::None);
     assert_eq!(transmitted(&effects).expiry_s, None);
 }
 
@@ -184,14 +185,15 @@ fn acknowledgements_of_what_is_not_in_flight_are_counted() {
 
 #[test]
 fn a_message_larger_than_the_client_accepts_is_dropped_to_the_byte() {
-    for (qos, identifier, expiry) in [
-        (QoS::AtMostOnce, None, None),
-        (QoS::AtLeastOnce, Some(200), Some(60)),
-        (QoS::ExactlyOnce, None, Some(1)),
+    let three = SubscriptionIds::Many(Arc::new(vec![200, 201, 202]));
+    for (qos, identifiers, expiry) in [
+        (QoS::AtMostOnce, SubscriptionIds::None, None),
+        (QoS::AtLeastOnce, SubscriptionIds::One(200), Some(60)),
+        (QoS::ExactlyOnce, three, Some(1)),
     ] {
-        // topic 2 + 1, id 2, property length 1, identifier 1 + 2, expiry 5, payload 130
+        // topic 2 + 1, id 2, property length 1, identifiers 1 + 2 each, expiry 5, payload 130
         let id_len = if qos == QoS::AtMostOnce { 0 } else { 2 };
-        let properties = 1 + identifier.map_or(0, |_| 3) + expiry.map_or(0, |_| 5);
+        let properties = 1 + 3 * identifiers.as_slice().len() + expiry.map_or(0, |_| 5);
         let remaining = 3 + id_len + properties + 130;
         let exact = 1 + 2 + remaining as u32;
         for (max, count) in [(exact, 1), (exact - 1, 0)] {
@@ -207,7 +209,7 @@ fn a_message_larger_than_the_client_accepts_is_dropped_to_the_byte() {
                 ..message(qos, "")
             };
             let delivery = Delivery {
-                subscription_identifier: identifier,
+                subscription_ids: identifiers.clone(),
                 ..of_message(message)
             };
             let effects = bench.handle(Event::Deliver(delivery));
@@ -336,4 +338,65 @@ fn writable_lets_the_queue_flow_as_far_as_the_window_goes() {
         bench.deliver(QoS::AtLeastOnce, payload);
     }
     assert_eq!(bench.handle(Event::Writable), []);
+}
+
+fn shared(qos: QoS, payload: &str) -> Event {
+    Event::Deliver(Delivery {
+        share: std::num::NonZeroU64::new(3),
+        ..delivery(qos, payload)
+    })
+}
+
+fn passed_on(effects: &[Effect]) -> Vec<(String, bool)> {
+    let payload = |message: &Message| String::from_utf8_lossy(&message.payload).into_owned();
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::PassOn { message, dup, .. } => Some((payload(message), *dup)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// [MQTT-4.8.2-4] [MQTT-4.8.2-5] [MQTT-3.3.1-1]
+#[test]
+fn a_member_that_goes_passes_on_all_but_the_qos_2_messages_that_were_sent_to_it() {
+    for expiry_s in [0, 60] {
+        let mut bench = Bench::v5(expiry_s);
+        bench.handle(shared(QoS::AtLeastOnce, "1"));
+        bench.handle(shared(QoS::ExactlyOnce, "2"));
+        bench.handle(shared(QoS::ExactlyOnce, "3"));
+        bench.deliver(QoS::AtLeastOnce, "own");
+        bench.handle(shared(QoS::AtLeastOnce, "4"));
+        let mut effects = bench.handle(Event::TransportLost);
+        if expiry_s > 0 {
+            assert_eq!(passed_on(&effects), [], "nobody else may be there");
+            let other = std::num::NonZeroU64::MIN;
+            assert_eq!(bench.handle(Event::PassOn(other)), [], "of another group");
+            effects = bench.handle(Event::PassOn(std::num::NonZeroU64::new(3).expect("not 0")));
+            assert_eq!((bench.session.inflight_len(), bench.session.queue_len()), (1, 1));
+        }
+        let expected = [("1", true), ("3", false), ("4", false)];
+        assert_eq!(
+            passed_on(&effects),
+            expected.map(|(payload, dup)| (payload.to_owned(), dup))
+        );
+    }
+}
+
+#[test]
+fn what_another_member_may_have_had_is_sent_with_dup_at_first() {
+    let mut bench = Bench::v3(true);
+    let again = Delivery {
+        dup: true,
+        ..delivery(QoS::AtLeastOnce, "x")
+    };
+    let effects = bench.handle(Event::Deliver(again.clone()));
+    assert_eq!(sent(&effects), [("x".to_owned(), 1, 1, true)]);
+    let lower = Delivery {
+        options: options(QoS::AtMostOnce),
+        ..again
+    };
+    // [MQTT-3.3.1-2]
+    assert_eq!(sent(&bench.handle(Event::Deliver(lower))), [line("x", 0, 0)]);
 }

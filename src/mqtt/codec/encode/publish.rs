@@ -11,7 +11,7 @@ use crate::mqtt::packet::{PacketId, ProtocolVersion, QoS};
 
 /// What differs from receiver to receiver of one message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Envelope {
+pub struct Envelope<'a> {
     /// Retransmission; never with QoS 0 `[MQTT-3.3.1-2]`.
     pub dup: bool,
     /// QoS towards this receiver.
@@ -22,8 +22,8 @@ pub struct Envelope {
     pub packet_id: Option<PacketId>,
     /// What is left of the Message Expiry Interval in seconds `[MQTT-3.3.2-6]`; 5.0 only.
     pub expiry_s: Option<u32>,
-    /// Subscription Identifier, 1 to 268,435,455 `[MQTT-3.3.4-3]`; 5.0 only.
-    pub subscription_identifier: Option<u32>,
+    /// Subscription Identifiers, 1 to 268,435,455 `[MQTT-3.3.4-3]`; 5.0 only.
+    pub subscription_ids: &'a [u32],
     /// Topic Alias towards this receiver; 5.0 only.
     pub alias: Option<TopicAlias>,
 }
@@ -37,7 +37,7 @@ pub struct TopicAlias {
     pub known: bool,
 }
 
-impl Envelope {
+impl Envelope<'_> {
     fn first_byte(&self) -> u8 {
         // DUP with QoS 0 would be malformed, whatever the caller says.
         let dup = self.dup && self.qos != QoS::AtMostOnce;
@@ -47,7 +47,7 @@ impl Envelope {
 
 /// The topic name as it goes out: empty behind an alias that the receiver knows.
 #[inline]
-fn topic<'a>(message: &'a Message, envelope: &Envelope) -> &'a [u8] {
+fn topic<'a>(message: &'a Message, envelope: &Envelope<'_>) -> &'a [u8] {
     match envelope.alias {
         Some(alias) if alias.known => &[],
         _ => message.topic.as_bytes(),
@@ -56,18 +56,19 @@ fn topic<'a>(message: &'a Message, envelope: &Envelope) -> &'a [u8] {
 
 /// Bytes of the properties, without the length before them.
 #[inline]
-fn properties_len(message: &Message, envelope: &Envelope) -> usize {
+fn properties_len(message: &Message, envelope: &Envelope<'_>) -> usize {
     let expiry = if envelope.expiry_s.is_some() { 5 } else { 0 };
-    let subscription = envelope
-        .subscription_identifier
-        .map_or(0, |identifier| 1 + varint_len(identifier as usize));
+    let identifiers = envelope.subscription_ids.iter();
+    let subscription: usize = identifiers
+        .map(|identifier| 1 + varint_len(*identifier as usize))
+        .sum();
     let alias = if envelope.alias.is_some() { 3 } else { 0 };
     expiry + subscription + alias + message.pass_through.len()
 }
 
 /// Remaining Length, and the Property Length in 5.0.
 #[inline]
-fn lengths(version: ProtocolVersion, message: &Message, envelope: &Envelope) -> (usize, usize) {
+fn lengths(version: ProtocolVersion, message: &Message, envelope: &Envelope<'_>) -> (usize, usize) {
     let packet_id = if envelope.packet_id.is_some() { 2 } else { 0 };
     let remaining = 2 + topic(message, envelope).len() + packet_id + message.payload.len();
     if version.is_v5() {
@@ -81,7 +82,7 @@ fn lengths(version: ProtocolVersion, message: &Message, envelope: &Envelope) -> 
 /// Bytes that [`encode_publish`] will write, to be held against the receiver's Maximum Packet Size
 /// before anything is written `[MQTT-3.1.2-24]`.
 #[must_use]
-pub fn transmit_size(version: ProtocolVersion, message: &Message, envelope: &Envelope) -> usize {
+pub fn transmit_size(version: ProtocolVersion, message: &Message, envelope: &Envelope<'_>) -> usize {
     let (remaining, _) = lengths(version, message, envelope);
     1 + varint_len(remaining) + remaining
 }
@@ -99,7 +100,7 @@ pub fn encode_publish(
     out: &mut impl Sink,
     version: ProtocolVersion,
     message: &Message,
-    envelope: &Envelope,
+    envelope: &Envelope<'_>,
 ) -> Result<usize, EncodeError> {
     let (remaining, properties) = lengths(version, message, envelope);
     check(message, envelope, remaining)?;
@@ -125,7 +126,7 @@ pub fn encode_publish(
     Ok(size)
 }
 
-fn put_properties(out: &mut impl Sink, message: &Message, envelope: &Envelope, len: usize) {
+fn put_properties(out: &mut impl Sink, message: &Message, envelope: &Envelope<'_>, len: usize) {
     if len == 0 {
         out.put(&[0]);
         return;
@@ -136,8 +137,8 @@ fn put_properties(out: &mut impl Sink, message: &Message, envelope: &Envelope, l
         let [a, b, c, d] = seconds.to_be_bytes();
         out.put(&[id::MESSAGE_EXPIRY_INTERVAL, a, b, c, d]);
     }
-    if let Some(identifier) = envelope.subscription_identifier {
-        let (bytes, len) = varint(identifier as usize);
+    for identifier in envelope.subscription_ids {
+        let (bytes, len) = varint(*identifier as usize);
         out.put(&[id::SUBSCRIPTION_IDENTIFIER]);
         out.put(&bytes[..len]);
     }
@@ -149,7 +150,7 @@ fn put_properties(out: &mut impl Sink, message: &Message, envelope: &Envelope, l
 }
 
 #[inline]
-fn check(message: &Message, envelope: &Envelope, remaining: usize) -> Result<(), EncodeError> {
+fn check(message: &Message, envelope: &Envelope<'_>, remaining: usize) -> Result<(), EncodeError> {
     if envelope.packet_id.is_some() != (envelope.qos != QoS::AtMostOnce) {
         return Err(EncodeError::PacketIdMismatch);
     }
@@ -162,8 +163,8 @@ fn check(message: &Message, envelope: &Envelope, remaining: usize) -> Result<(),
             size_max: REMAINING_LENGTH_MAX,
         });
     }
-    let in_range = |identifier| (1..=REMAINING_LENGTH_MAX as u32).contains(&identifier);
-    if !envelope.subscription_identifier.is_none_or(in_range) {
+    let in_range = |identifier: &u32| (1..=REMAINING_LENGTH_MAX as u32).contains(identifier);
+    if !envelope.subscription_ids.iter().all(in_range) {
         return Err(EncodeError::ValueOutOfRange);
     }
     Ok(())
