@@ -16,8 +16,8 @@ use ahash::AHashMap;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use super::links::{Link, Outbound, Outbox};
 use super::desk::Turn;
+use super::links::{Link, Outbound, Outbox};
 use super::mail::{FilterId, Joint, Parcel, Receipt, To};
 use super::office::Office;
 use super::port::Port;

@@ -36,9 +36,9 @@ use super::router::Router;
 use super::router::ledger::Ledger;
 use super::tray::Tray;
 use super::wills::{self, WillBook, Wills};
+use crate::mqtt::topic::SharedFilter;
 use crate::node_name::NodeId;
 use crate::routing::RouteTable;
-use crate::mqtt::topic::SharedFilter;
 use crate::routing::retained::{RetainedLimits, RetainedStore};
 
 /// Shards of the `sessions` supervisor: no shared restart budget, short lists.
@@ -188,7 +188,14 @@ impl Tables {
     #[must_use]
     pub fn new(node: NodeId, arbiters: Arbiters, names: Names) -> Arc<Self> {
         let retained = RetainedLimits::default();
-        Self::ruled(node, arbiters, names, Arc::default(), retained, Sharing::default())
+        Self::ruled(
+            node,
+            arbiters,
+            names,
+            Arc::default(),
+            retained,
+            Sharing::default(),
+        )
     }
 
     /// Empty tables.

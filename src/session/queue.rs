@@ -147,7 +147,8 @@ impl Queue {
 
     /// Takes out what came to the client as a member of a shared group: of this one, or of any.
     pub(super) fn take_shared(&mut self, of: Option<NonZeroU64>) -> Vec<Outgoing> {
-        let is_taken = |outgoing: &Outgoing| outgoing.share.is_some() && (of.is_none() || outgoing.share == of);
+        let is_taken =
+            |outgoing: &Outgoing| outgoing.share.is_some() && (of.is_none() || outgoing.share == of);
         if !self.messages.iter().any(is_taken) {
             return Vec::new();
         }

@@ -172,8 +172,14 @@ impl ShareGroup {
 
     /// Whether a member with a connection sits on another arbiter.
     pub(super) fn is_online_elsewhere(&self, me: usize) -> bool {
-        let others = self.online.iter().enumerate().filter(|(arbiter, _)| *arbiter != me);
-        others.map(|(_, count)| count.load(Relaxed)).any(|count| count > 0)
+        let others = self
+            .online
+            .iter()
+            .enumerate()
+            .filter(|(arbiter, _)| *arbiter != me);
+        others
+            .map(|(_, count)| count.load(Relaxed))
+            .any(|count| count > 0)
     }
 
     /// The port that a sticky group stays with.
@@ -287,7 +293,10 @@ mod tests {
     #[test]
     fn a_sticky_group_stays_on_the_arbiter_of_its_member() {
         let group = group(ShareStrategy::Sticky);
-        group.took(PortId { arbiter: 2, serial: 9 });
+        group.took(PortId {
+            arbiter: 2,
+            serial: 9,
+        });
         assert!(chosen(&group, 5).iter().all(|(arbiter, _)| *arbiter == 2));
         group.set(2, 0, 1);
         assert!(chosen(&group, 5).iter().all(|(arbiter, _)| *arbiter == 0));
@@ -306,8 +315,16 @@ mod tests {
     #[test]
     fn strategies_are_read_by_their_names() {
         for (strategy, name) in ShareStrategy::ALL {
-            assert_eq!((name.parse(), strategy.to_string()), (Ok(strategy), name.to_owned()));
+            assert_eq!(
+                (name.parse(), strategy.to_string()),
+                (Ok(strategy), name.to_owned())
+            );
         }
-        assert!("robin".parse::<ShareStrategy>().unwrap_err().contains("hash_topic"));
+        assert!(
+            "robin"
+                .parse::<ShareStrategy>()
+                .unwrap_err()
+                .contains("hash_topic")
+        );
     }
 }

@@ -58,9 +58,7 @@ impl Desk {
         if offer(online, rows.len()) {
             return None;
         }
-        let elsewhere = group
-            .elsewhere(office.me())
-            .filter(|_| turn.hops < HOPS_MAX);
+        let elsewhere = group.elsewhere(office.me()).filter(|_| turn.hops < HOPS_MAX);
         if elsewhere.is_none() {
             office.counters().dropped_no_member.one();
         }
@@ -90,7 +88,11 @@ impl Desk {
             return None;
         }
         let port = office.port(port.serial)?;
-        let (_, position) = *port.rows.borrow().get(&self.id).filter(|(_, at)| *at < rows.len())?;
+        let (_, position) = *port
+            .rows
+            .borrow()
+            .get(&self.id)
+            .filter(|(_, at)| *at < rows.len())?;
         let online = self.online.get();
         match position < online {
             true => Some(position),

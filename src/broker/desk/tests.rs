@@ -224,7 +224,11 @@ fn a_session_with_overlapping_filters_gets_one_copy_for_all_of_them() {
             assert_eq!(copies.len(), 1, "{}", port.client_id);
             let mut identifiers = copies[0].subscription_ids.as_slice().to_vec();
             identifiers.sort_unstable();
-            (copies[0].options.qos, copies[0].options.retain_as_published, identifiers)
+            (
+                copies[0].options.qos,
+                copies[0].options.retain_as_published,
+                identifiers,
+            )
         };
         assert_eq!(got(&all), (QoS::ExactlyOnce, false, vec![7, 9]));
         assert_eq!(got(&one), (QoS::AtLeastOnce, false, vec![1]));
@@ -237,7 +241,10 @@ fn a_session_with_overlapping_filters_gets_one_copy_for_all_of_them() {
 fn messages_of_one_topic_keep_their_order_when_a_matching_filter_comes_or_goes() {
     on_an_arbiter(|office| {
         let desks = [1, 2].map(|id| office.desk(FilterId(id), &format!("f/{id}").into()));
-        let (leaves, stays) = (join(&office, &desks[0], "leaves"), join(&office, &desks[1], "stays"));
+        let (leaves, stays) = (
+            join(&office, &desks[0], "leaves"),
+            join(&office, &desks[1], "stays"),
+        );
         desks.iter().for_each(|desk| assert!(!desk.work(&office)));
         publish_jointly(&office, "1", &desks);
         office.close_port(&leaves);
@@ -274,7 +281,10 @@ fn a_crash_over_a_message_for_several_filters_loses_no_copy() {
         FALLS.set(10);
         assert_eq!(work_through_crashes(&desks[0], &office), 2);
         FALLS.set(0);
-        assert_eq!((received(&sound), received(&last)), (vec!["heavy".into()], vec!["heavy".into()]));
+        assert_eq!(
+            (received(&sound), received(&last)),
+            (vec!["heavy".into()], vec!["heavy".into()])
+        );
         assert_eq!(received(&fragile), Vec::<String>::new());
     });
 }

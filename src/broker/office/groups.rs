@@ -38,7 +38,14 @@ impl Office {
     }
 
     /// The filter has ended on this arbiter while a message for it was on its way.
-    pub(super) fn find_no_desk(&self, filter: FilterId, to: &To, message: &Arc<Message>, receipt: Option<Receipt>, from: u16) {
+    pub(super) fn find_no_desk(
+        &self,
+        filter: FilterId,
+        to: &To,
+        message: &Arc<Message>,
+        receipt: Option<Receipt>,
+        from: u16,
+    ) {
         if matches!(to, To::Member(_)) {
             self.pass_on(filter, message, false);
         }

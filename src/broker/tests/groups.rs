@@ -31,11 +31,15 @@ async fn next(client: &mut Client, count: usize) -> Vec<(String, bool)> {
 }
 
 fn without_dup(payloads: &[&str]) -> Vec<(String, bool)> {
-    payloads.iter().map(|payload| ((*payload).to_owned(), false)).collect()
+    payloads
+        .iter()
+        .map(|payload| ((*payload).to_owned(), false))
+        .collect()
 }
 
 async fn gone(rig: &Rig, id: &str) {
-    rig.until("the session ends", |rig| rig.session(id).is_none()).await;
+    rig.until("the session ends", |rig| rig.session(id).is_none())
+        .await;
 }
 
 /// MQTT 5.0 §4.8.2: what a member had not acknowledged when its session ended goes to another, as a
@@ -71,7 +75,8 @@ fn members_without_a_connection_get_messages_only_while_nobody_has_one() {
         here.subscribe(FILTER, QoS::AtLeastOnce).await;
         drop(away);
         let group = rig.tables.share_group(&FILTER.into()).expect("a group");
-        rig.until("one of two is connected", |_| group.online_len() == 1).await;
+        rig.until("one of two is connected", |_| group.online_len() == 1)
+            .await;
         let mut publisher = rig.client("publisher", 0).await;
         publish(&mut publisher, &["1", "2", "3"]).await;
         assert_eq!(next(&mut here, 3).await, without_dup(&["1", "2", "3"]));
