@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::session::event::Counted;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// The counters of one arbiter. Only that arbiter adds; anybody may read. On its own cache lines.
         #[derive(Debug, Default)]
         #[repr(align(128))]
-        pub struct Counters { $($(#[$doc])* pub $name: Count,)* }
+        pub struct Counters { $($(#[doc = $doc])* pub $name: Count,)* }
 
         /// What all arbiters of a node counted since its tables were made.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-        pub struct Snapshot { $($(#[$doc])* pub $name: u64,)* }
+        pub struct Snapshot { $($(#[doc = $doc])* pub $name: u64,)* }
 
         impl Snapshot {
             /// The sum over the blocks.
@@ -31,6 +31,12 @@ macro_rules! counters {
             #[must_use]
             pub fn list(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name),)*]
+            }
+
+            /// As [`Snapshot::list`], with what each counter counts in between.
+            #[must_use]
+            pub fn described(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($name), concat!($($doc),*).trim_ascii(), self.$name),)*]
             }
         }
     };
@@ -115,6 +121,10 @@ counters! {
     dropped_unreadable,
     /// Acknowledgements from clients for packet identifiers that were not in flight.
     unknown_acks,
+    /// Now: subscriptions of the sessions.
+    held_subscriptions,
+    /// Now: messages that wait in the queues of sessions.
+    held_messages,
 }
 
 /// One counter with a single writer, so adding is a plain load and store.
@@ -125,6 +135,11 @@ impl Count {
     /// Adds `n`. Wraps after 2⁶⁴.
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// For what is not counted but held: there are `now` where there were `before`.
+    pub fn moved(&self, before: u64, now: u64) {
+        self.add(now.wrapping_sub(before));
     }
 
     /// Adds one.

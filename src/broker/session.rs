@@ -18,6 +18,7 @@
 //! | `session/brake.rs` | not reading a client that is too fast |
 //! | `session/wire.rs` | the socket with its codec |
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::pin::Pin;
@@ -51,6 +52,7 @@ use crate::access::rights::Rights;
 use crate::mqtt::packet::{ProtocolVersion, Will};
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Session as Value;
+pub use crate::session::Subscription;
 use crate::session::event::{Attach, Event, SubscribeRequest};
 
 mod access;
@@ -130,6 +132,11 @@ pub struct Replay(pub Vec<SubscribeRequest>);
 #[rtype(result = "SessionInfo")]
 pub struct Describe;
 
+/// Operator → Session: what it has subscribed to, in no order.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "Vec<(ByteString, Subscription)>")]
+pub struct ListSubscriptions;
+
 /// How a session is: the answer to [`Describe`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionInfo {
@@ -196,10 +203,26 @@ struct PortSeat {
     rights: Option<Box<Rights>>,
     /// The packet that is being handled. Still there when the seat is dropped: it tore the session.
     in_hand: Option<Fingerprint>,
+    /// Subscriptions and queued messages as they stand in the counters of this arbiter.
+    held: Cell<(u32, u32)>,
+}
+
+impl PortSeat {
+    /// Brings the counters of this arbiter up to what the session holds now.
+    fn tell_held(&self, subscriptions: usize, queued: usize) {
+        let now = (subscriptions as u32, queued as u32);
+        let before = self.held.replace(now);
+        if now != before {
+            let counters = self.office.counters();
+            counters.held_subscriptions.moved(before.0.into(), now.0.into());
+            counters.held_messages.moved(before.1.into(), now.1.into());
+        }
+    }
 }
 
 impl Drop for PortSeat {
     fn drop(&mut self) {
+        self.tell_held(0, 0);
         self.office.close_port(&self.port);
         if let Some(packet) = self.in_hand {
             let poison = &self.office.tables().poison;
@@ -244,6 +267,7 @@ impl Session {
                 will: None,
                 rights: None,
                 in_hand: None,
+                held: Cell::default(),
             },
             value,
             wire: None,
@@ -449,5 +473,18 @@ impl Handler<Describe> for Session {
             weight_bytes: port.weight(),
             slow: port.is_slow(),
         })
+    }
+}
+
+impl Handler<ListSubscriptions> for Session {
+    type Result = MessageResult<ListSubscriptions>;
+
+    fn handle(&mut self, _: ListSubscriptions, _: &mut Context<Self>) -> Self::Result {
+        let subscriptions = self.value.subscriptions();
+        MessageResult(
+            subscriptions
+                .map(|(filter, subscription)| (filter.clone(), *subscription))
+                .collect(),
+        )
     }
 }

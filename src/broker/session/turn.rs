@@ -48,6 +48,10 @@ impl ActorFuture<Session> for Turns {
         if unread || more || drained {
             session.seat.port.wake.wake();
         }
+        let value = &session.value;
+        session
+            .seat
+            .tell_held(value.subscriptions_len(), value.queue_len());
         if session.ended {
             Poll::Ready(())
         } else {
