@@ -255,3 +255,24 @@ pub const AUTH_HOOK_ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// Longest wait for the HTTP hook unless configured otherwise (EMQX: 5 s).
 pub const AUTH_HOOK_WITHIN: Duration = Duration::from_secs(5);
+
+/// Connections to the HTTP API at one time. A browser holds up to six for each tab.
+pub const HTTP_VISITS_MAX: usize = 64;
+
+/// Largest head of an HTTP request, in bytes.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Largest body of an HTTP request, in bytes: a message to be published, in base64.
+pub const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Longest wait for the head of the next HTTP request of a connection; then it is closed.
+pub const HTTP_IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// Longest work on one HTTP request, its body included.
+pub const HTTP_ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// Longest life of one HTTP connection: whoever does not read its answers is gone then.
+pub const HTTP_VISIT_MAX: Duration = Duration::from_secs(600);
+
+/// Entries of one list that the HTTP API gives at one time.
+pub const HTTP_PAGE_LEN_MAX: usize = 1000;

@@ -5,19 +5,23 @@
 //! hear 0x8B), peers are told, then the tree stops in reverse order. A root that gives up ends the
 //! process with status 70.
 
+mod census;
 mod outline;
 mod plan;
+mod process;
 mod surroundings;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
 
 use actix_rt::{Arbiter, System};
 use supervisors::{ExitReason, Root, TerminateChild, TreeOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
+use crate::admin::http::Entrance;
 use crate::broker::door::{Door, Terms};
 use crate::broker::tables::Arbiters;
 use crate::cli::{EXIT_FAILED, EXIT_GAVE_UP};
@@ -65,6 +69,11 @@ async fn prepare(config: Config) -> Result<Plan, String> {
         .iter()
         .map(|listener| open_door(&config, listener));
     let doors = doors.collect::<Result<Vec<_>, _>>()?;
+    let entrance = config
+        .admin
+        .as_ref()
+        .map(|admin| Entrance::open(admin, &config.data_dir));
+    let entrance = entrance.transpose()?;
     let workers: Vec<_> = (0..config.worker_threads)
         .map(|_| Arbiter::new().handle())
         .collect();
@@ -73,7 +82,7 @@ async fn prepare(config: Config) -> Result<Plan, String> {
         Arbiter::new().handle(),
         System::current().arbiter().clone(),
     );
-    Ok(Plan::new(config, cookie, endpoint, doors, arbiters))
+    Ok(Plan::new(config, cookie, endpoint, (doors, entrance), arbiters))
 }
 
 /// A running node of the same name would make both unreachable by name.
@@ -171,6 +180,7 @@ async fn drain(plan: &Plan, root: &Root) -> ExitCode {
     for door in &plan.doors {
         door.close();
     }
+    plan.stopping.store(true, Relaxed);
     for part in ["doors", "sessions"] {
         let stopped = timeout(DRAIN_STEP_WITHIN, plan.root.call(TerminateChild::new(part))).await;
         if !matches!(stopped, Ok(Ok(Ok(())))) {

@@ -8,6 +8,7 @@
 use supervisors::{ChildSpec, DynamicSpec, Intensity, Strategy, SupervisorSpec};
 
 use crate::admin::control::Control;
+use crate::admin::http::Http;
 use crate::broker::clients::Clients;
 use crate::broker::gatekeeper::Gatekeeper;
 use crate::broker::listener::Listener;
@@ -19,7 +20,7 @@ use crate::broker::wills::Wills;
 use crate::cluster::connector::Connector;
 use crate::cluster::dist::Dist;
 use crate::cluster::gate::Gate;
-use crate::limits::{CONNECTIONS_MAX, PEERS_MAX, SESSIONS_PER_SHARD_MAX, TOPICS_MAX};
+use crate::limits::{CONNECTIONS_MAX, HTTP_VISITS_MAX, PEERS_MAX, SESSIONS_PER_SHARD_MAX, TOPICS_MAX};
 use crate::node::Plan;
 use crate::registry::Registry;
 
@@ -131,11 +132,22 @@ fn cluster(plan: &Plan) -> ChildSpec {
 fn admin(plan: &Plan) -> ChildSpec {
     let below = plan.clone();
     ChildSpec::supervisor("admin", plan.control(), move || {
-        let children = vec![Control::child(
+        let mut children = vec![Control::child(
             below.control(),
             &below.operators,
             below.control_options(),
         )];
+        if let Some(entrance) = &below.entrance {
+            let spec = DynamicSpec {
+                intensity: Intensity::new(1, 5),
+                max_children: HTTP_VISITS_MAX,
+            };
+            let hall = below.hall(entrance);
+            children.extend([
+                ChildSpec::dynamic("visits", below.control(), spec, &below.visits),
+                Http::spec(below.control(), &hall, &below.visits),
+            ]);
+        }
         SupervisorSpec::new(Strategy::OneForOne, Intensity::new(5, 60), children)
     })
 }

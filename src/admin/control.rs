@@ -25,11 +25,14 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::admin::protocol::{ClientEntry, ClusterStatus, JoinStep, NodeStatus, Reply, Request, RouteEntry};
+use crate::admin::census::Census;
+use crate::admin::protocol::{
+    Access, ClientEntry, ClusterStatus, JoinStep, NodeStatus, Reply, Request, RouteEntry,
+};
 use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::node_name::NodeName;
 use crate::registry::wire;
-pub(crate) use answers::{outline_entry, tree_entry};
+pub(crate) use answers::{ms, outline_entry, restart_entry, tree_entry};
 
 /// Commands that are answered at the same time. A `tree --watch` is a new one each second.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;
@@ -66,6 +69,10 @@ pub trait Surroundings: Send + Sync + 'static {
 pub struct ControlOptions {
     /// The rooms that commands are about.
     pub surroundings: Arc<dyn Surroundings>,
+    /// Who counts.
+    pub census: Arc<dyn Census>,
+    /// Where the HTTP API is.
+    pub access: Access,
     /// The tree, set as soon as it stands: Control is itself in it.
     pub tree: Arc<OnceLock<Tree>>,
     /// Whether `ermine crash` and `ermine kill` are allowed.

@@ -11,9 +11,12 @@
 //! The order of variants and fields is the encoding: new ones go to the end, and golden tests freeze
 //! the bytes.
 
+mod sessions;
+
 use serde::{Deserialize, Serialize};
 
 use crate::node_name::{Incarnation, NodeName};
+pub use sessions::{Access, ClientDetail, SubscriptionEntry};
 
 /// Entries of a list in one reply. With the longest entries (a filter of 64 KiB and its nodes) a chunk
 /// may still pass the frame's bound, so [`chunks`] also counts bytes.
@@ -66,6 +69,29 @@ pub enum Request {
         /// As in [`Request::Crash`].
         path: String,
     },
+    /// Answered with [`Reply::ClientDetails`] in the order of client ids.
+    ClientDetails {
+        /// Only those behind this client id.
+        after: Option<String>,
+        /// So many at most; 0 is all.
+        limit: u32,
+    },
+    /// Answered with one [`Reply::ClientDetails`] and with [`Reply::Subscriptions`].
+    Client {
+        /// Who.
+        client_id: String,
+    },
+    /// Ends the connection of a client with reason 0x98, Administrative action.
+    Kick {
+        /// Whose.
+        client_id: String,
+    },
+    /// Answered with [`Reply::Subscriptions`] in the order of client ids and filters.
+    Subscriptions,
+    /// Answered with [`Reply::Text`]: the metrics as `GET /metrics` tells them.
+    Metrics,
+    /// Answered with one [`Reply::Access`].
+    Access,
 }
 
 /// What an operator can do to a child of the tree, besides crashing it.
@@ -109,15 +135,27 @@ impl Request {
             Self::TreeSummary => "tree".into(),
             Self::Children { path } => format!("children {}", path.escape_debug()),
             Self::Steer { how, path } => format!("{} {}", how.word(), path.escape_debug()),
+            Self::ClientDetails { .. } => "clients".into(),
+            Self::Client { client_id } => format!("clients show {}", client_id.escape_debug()),
+            Self::Kick { client_id } => format!("clients kick {}", client_id.escape_debug()),
+            Self::Subscriptions => "subscriptions".into(),
+            Self::Metrics => "metrics".into(),
+            Self::Access => "token".into(),
         }
     }
 
-    /// Whether it changes the node: such commands are logged where others are only traced.
+    /// Whether it changes the node, or hands out a secret: such commands are logged where others are only traced.
     #[must_use]
     pub fn changes(&self) -> bool {
         matches!(
             self,
-            Self::Crash { .. } | Self::Steer { .. } | Self::Join { .. } | Self::Leave | Self::Stop
+            Self::Crash { .. }
+                | Self::Steer { .. }
+                | Self::Join { .. }
+                | Self::Leave
+                | Self::Stop
+                | Self::Kick { .. }
+                | Self::Access
         )
     }
 }
@@ -147,6 +185,14 @@ pub enum Reply {
     Step(JoinStep),
     /// The path that was meant, when it is done.
     Steered(String),
+    /// A chunk of the sessions.
+    ClientDetails(Vec<ClientDetail>),
+    /// A chunk of the subscriptions.
+    Subscriptions(Vec<SubscriptionEntry>),
+    /// A piece of a text.
+    Text(String),
+    /// The way into the HTTP API.
+    Access(Access),
 }
 
 /// A node. Times are milliseconds since 1970.

@@ -89,6 +89,8 @@ counters! {
     forwarded,
     /// Messages that came from other nodes.
     dispatched,
+    /// Messages that operators published.
+    injected,
     /// Messages that matched no subscriber and no route.
     unrouted,
     /// Dropped: it came when the session's queue was at its limit of messages or bytes.

@@ -158,6 +158,12 @@ pub(super) struct StartArgs {
     /// Threads that serve clients [default: one per core]
     #[arg(long, value_name = "N")]
     worker_threads: Option<usize>,
+    /// Address for metrics, the HTTP API and the observer page [default: off]
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
+    /// Port of the registry of this host [default: 4366, unless ERMINE_REGISTRY_PORT is set]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    registry_port: Option<u16>,
 }
 
 impl From<StartArgs> for Flags {
@@ -173,6 +179,8 @@ impl From<StartArgs> for Flags {
             log_level: args.log_level,
             dist_port: args.dist_port,
             worker_threads: args.worker_threads,
+            admin: args.admin,
+            registry_port: args.registry_port,
         }
     }
 }

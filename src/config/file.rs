@@ -45,6 +45,15 @@ pub(super) struct Draft {
     pub(super) worker_threads: Option<usize>,
     pub(super) limits: Limits,
     pub(super) sharing: Sharing,
+    pub(super) admin: AdminDraft,
+}
+
+/// `[admin]`.
+#[derive(Debug, Default)]
+pub(super) struct AdminDraft {
+    pub(super) listen: Option<HostPort>,
+    pub(super) allow_remote: Option<bool>,
+    pub(super) open_metrics: Option<bool>,
 }
 
 /// Keys by section; the top level has no name. `[limits]` has its own table ([`limits::KEYS`]).
@@ -60,10 +69,12 @@ const TOP: &[&str] = &[
     "log",
     "limits",
     "shared_subscriptions",
+    "admin",
 ];
 const LISTENER: &[&str] = &["listen"];
 const SHARED: &[&str] = &["strategy", "groups"];
 const LOG: &[&str] = &["format", "level"];
+const ADMIN: &[&str] = &["listen", "allow_remote", "open_metrics"];
 
 /// A key is taken for a misspelling of another one from this likeness on (0 to 1, Jaro-Winkler).
 const LIKENESS_MIN: f64 = 0.8;
@@ -142,6 +153,14 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
     }
     if let Some(table) = top.table("shared_subscriptions")? {
         draft.sharing = sharing(document, table)?;
+    }
+    if let Some(table) = top.table("admin")? {
+        let admin = Section::new(document, "[admin]", ADMIN, table)?;
+        draft.admin = AdminDraft {
+            listen: admin.parsed("listen")?,
+            allow_remote: admin.boolean("allow_remote")?,
+            open_metrics: admin.boolean("open_metrics")?,
+        };
     }
     if let Some(table) = top.table("limits")? {
         let section = Section::new(document, "[limits]", &limits::names(), table)?;
@@ -325,11 +344,12 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 /// The sentence for a key that a section does not have.
 fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
     let limit_keys = limits::names();
-    let all: [(&str, &[&str]); 5] = [
+    let all: [(&str, &[&str]); 6] = [
         ("the top level", TOP),
         ("[[listener]]", LISTENER),
         ("[log]", LOG),
         ("[shared_subscriptions]", SHARED),
+        ("[admin]", ADMIN),
         ("[limits]", &limit_keys),
     ];
     let place = if title.is_empty() {

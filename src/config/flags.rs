@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::file::{ConfigError, Draft};
+use super::file::{AdminDraft, ConfigError, Draft};
 use super::{
-    Config, HostPort, LISTEN_DEFAULT, LISTENERS_MAX, ListenerConfig, LogConfig, LogFormat, LogLevel,
-    NAME_DEFAULT, REGISTRY_PORT_DEFAULT, WORKER_THREADS_MAX,
+    AdminConfig, Config, HostPort, LISTEN_DEFAULT, LISTENERS_MAX, ListenerConfig, LogConfig, LogFormat,
+    LogLevel, NAME_DEFAULT, REGISTRY_PORT_DEFAULT, WORKER_THREADS_MAX,
 };
 use crate::node_name::NodeName;
 use crate::registry::CookieSource;
 use crate::registry::cookie::COOKIE_VARIABLE;
+use crate::registry::endpoint::is_loopback_host;
 
 /// What flags say; `None` or empty where they are silent. Unchecked text where it has a form, so that
 /// a bad flag and a bad line of the file get the same sentence.
@@ -39,6 +40,10 @@ pub struct Flags {
     pub dist_port: Option<u16>,
     /// `--worker-threads`.
     pub worker_threads: Option<usize>,
+    /// `--admin`.
+    pub admin: Option<String>,
+    /// `--registry-port`.
+    pub registry_port: Option<u16>,
 }
 
 /// What the process environment says. A value, so that tests need no environment of their own.
@@ -162,7 +167,10 @@ pub(super) fn lay_over(
             .join(".ermine")
             .join(name.as_str()),
     };
-    let registry_port = environment.registry_port()?.or(draft.registry_port);
+    let registry_port = match flags.registry_port {
+        Some(port) => Some(port),
+        None => environment.registry_port()?.or(draft.registry_port),
+    };
     Ok(Config {
         name,
         cookie: environment.cookie_source(flags.cookie_file.clone(), draft.cookie_file)?,
@@ -175,6 +183,7 @@ pub(super) fn lay_over(
         worker_threads: worker_threads(flags.worker_threads, draft.worker_threads)?,
         limits: draft.limits,
         sharing: draft.sharing,
+        admin: admin(flags.admin.as_deref(), draft.admin)?,
         file: flags.config.clone(),
     })
 }
@@ -194,6 +203,26 @@ fn flag_or<T: std::str::FromStr<Err = String>>(
         Some(text) => Some(word(flag, text)?),
         None => draft,
     })
+}
+
+/// Off unless it has an address. Who reads the API's token on its way can do what an operator can.
+fn admin(flag: Option<&str>, draft: AdminDraft) -> Result<Option<AdminConfig>, ConfigError> {
+    let Some(listen) = flag_or("--admin", flag, draft.listen)? else {
+        return Ok(None);
+    };
+    let allow_remote = draft.allow_remote.unwrap_or(false);
+    if !allow_remote && !is_loopback_host(&listen.host) {
+        return Err(ConfigError::new(format!(
+            "the admin API at {listen} could be reached, without TLS, from other hosts; give it an address \
+             of this host only, for example 127.0.0.1:{}, or set allow_remote = true in [admin]",
+            listen.port
+        )));
+    }
+    Ok(Some(AdminConfig {
+        listen,
+        allow_remote,
+        open_metrics: draft.open_metrics.unwrap_or(true),
+    }))
 }
 
 /// No address twice: the second bind would fail, and only after the first had opened.

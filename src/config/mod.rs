@@ -62,6 +62,8 @@ pub struct Config {
     pub limits: Limits,
     /// How shared subscriptions choose their members.
     pub sharing: Sharing,
+    /// The HTTP API, if it is switched on.
+    pub admin: Option<AdminConfig>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
 }
@@ -103,6 +105,17 @@ impl Config {
 pub struct ListenerConfig {
     /// Address to bind. Port 0 lets the system choose.
     pub listen: HostPort,
+}
+
+/// `[admin]`: metrics, health, the JSON API and the observer page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Address to bind; a loopback address unless `allow_remote` is set.
+    pub listen: HostPort,
+    /// Whether other hosts may be let in, without TLS.
+    pub allow_remote: bool,
+    /// Whether `/metrics` is told to whoever asks, without a token.
+    pub open_metrics: bool,
 }
 
 /// What is logged and how.

@@ -4,6 +4,7 @@ use actix_rt::System;
 use supervisors::Outline;
 
 use super::{Plan, terms, where_to_listen};
+use crate::admin::http::Entrance;
 use crate::broker::door::Door;
 use crate::broker::tables::Arbiters;
 use crate::config::Config;
@@ -24,13 +25,14 @@ pub fn outline(config: Config) -> Result<Vec<Outline>, String> {
         .iter()
         .map(unopened)
         .collect::<Result<Vec<_>, _>>()?;
+    let entrance = config.admin.as_ref().map(Entrance::unopened).transpose()?;
     let cookie = Cookie::from_text(NO_COOKIE).map_err(|error| error.to_string())?;
     let endpoint = Endpoint::from_environment(Some(&config.name)).map_err(|error| error.to_string())?;
     System::new().block_on(async move {
         let here = System::current().arbiter().clone();
         let workers = vec![here.clone(); config.worker_threads];
         let arbiters = Arbiters::new(workers, here.clone(), here);
-        let plan = Plan::new(config, cookie, endpoint, doors, arbiters);
+        let plan = Plan::new(config, cookie, endpoint, (doors, entrance), arbiters);
         Ok(tree::root(&plan).outline())
     })
 }

@@ -2,6 +2,7 @@
 //! tables and the wing of the present life are found.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -11,6 +12,8 @@ use tokio::sync::Notify;
 
 use super::surroundings::Rooms;
 use crate::admin::control::{Control, ControlOptions, Serve};
+use crate::admin::http::{Entrance, Hall};
+use crate::admin::protocol::Access;
 use crate::broker::door::Door;
 use crate::broker::tables::{Arbiters, Names, Shelf, Tables};
 use crate::cluster::Cluster;
@@ -33,10 +36,14 @@ pub struct Inner {
     pub endpoint: Endpoint,
     /// The bound MQTT ports.
     pub doors: Vec<Door>,
+    /// The bound port of the HTTP API, if there is one.
+    pub entrance: Option<Entrance>,
     /// The root of the tree.
     pub root: Name<Supervisor>,
     /// The supervisor of sockets that have not spoken.
     pub connections: Name<DynamicSupervisor>,
+    /// The supervisor of those who ask over HTTP.
+    pub visits: Name<DynamicSupervisor>,
     /// Who holds this node's name in the registry.
     pub registry: Name<Registry>,
     /// Who answers operators.
@@ -45,6 +52,8 @@ pub struct Inner {
     pub tree: Arc<OnceLock<Tree>>,
     /// Rung when an operator stops the node.
     pub stop: Notify,
+    /// The doors are closed: the node is ready for nobody any more.
+    pub stopping: Arc<AtomicBool>,
     /// When the node was started.
     pub since: SystemTime,
     arbiters: Arbiters,
@@ -68,7 +77,7 @@ impl Plan {
         config: Config,
         cookie: Cookie,
         endpoint: Endpoint,
-        doors: Vec<Door>,
+        (doors, entrance): (Vec<Door>, Option<Entrance>),
         arbiters: Arbiters,
     ) -> Self {
         let names = Names::new(arbiters.all.len());
@@ -77,12 +86,15 @@ impl Plan {
             cookie,
             endpoint,
             doors,
+            entrance,
             root: Name::new("root"),
             connections: Name::new("connections"),
+            visits: Name::new("visits"),
             registry: Name::new("registry"),
             operators: Name::new("control"),
             tree: Arc::default(),
             stop: Notify::new(),
+            stopping: Arc::default(),
             since: SystemTime::now(),
             arbiters,
             names,
@@ -212,11 +224,33 @@ impl Plan {
     /// What Control is given.
     #[must_use]
     pub fn control_options(&self) -> ControlOptions {
+        let rooms = Arc::new(Rooms(self.clone()));
         ControlOptions {
-            surroundings: Arc::new(Rooms(self.clone())),
+            surroundings: rooms.clone(),
+            census: rooms,
             tree: self.tree.clone(),
             allow_crash: self.config.allow_crash,
+            access: match &self.entrance {
+                Some(entrance) => entrance.access(),
+                None => Access {
+                    url: None,
+                    token: None,
+                },
+            },
         }
+    }
+
+    /// What those who ask over HTTP are led to.
+    #[must_use]
+    pub fn hall(&self, entrance: &Entrance) -> Arc<Hall> {
+        let rooms = Arc::new(Rooms(self.clone()));
+        Arc::new(Hall {
+            surroundings: rooms.clone(),
+            census: rooms,
+            tree: self.tree.clone(),
+            stopping: self.stopping.clone(),
+            entrance: entrance.clone(),
+        })
     }
 }
 

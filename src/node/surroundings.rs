@@ -19,13 +19,13 @@ use crate::node_name::NodeName;
 /// The rooms of a node.
 pub(super) struct Rooms(pub(super) Plan);
 
-fn millis(since: SystemTime) -> u64 {
+pub(super) fn millis(since: SystemTime) -> u64 {
     since
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |age| age.as_millis() as u64)
 }
 
-fn restarting(what: &str) -> String {
+pub(super) fn restarting(what: &str) -> String {
     format!("the {what} is being restarted: try again")
 }
 

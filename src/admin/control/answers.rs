@@ -8,7 +8,7 @@ use supervisors::{
 use tokio::sync::mpsc;
 
 use super::{Connection, ControlOptions, steering};
-use crate::admin::protocol::{Reply, Request, RestartEntry, TreeEntry, chunks};
+use crate::admin::protocol::{CHUNK_LEN_MAX, Reply, Request, RestartEntry, TreeEntry, chunks};
 use crate::node_name::NodeName;
 
 /// A tree of so many processes is shown whole where nobody asked for all of it.
@@ -68,6 +68,18 @@ pub(super) async fn answer(
             around.leave().await?;
             to.reply(&Reply::Cluster(around.cluster().await?)).await
         }
+        Request::ClientDetails { after, limit } => client_details(options, after, limit, to).await,
+        Request::Client { client_id } => client(options, client_id, to).await,
+        Request::Kick { client_id } => match options.census.kick(client_id.clone()).await? {
+            true => Ok(()),
+            false => Err(no_client(&client_id)),
+        },
+        Request::Subscriptions => subscriptions(options, to).await,
+        Request::Metrics => {
+            let figures = options.census.figures().await?;
+            to.reply(&Reply::Text(crate::admin::metrics::text(figures))).await
+        }
+        Request::Access => to.reply(&Reply::Access(options.access.clone())).await,
         // The connection stops the node when this is answered.
         Request::Stop => Ok(()),
     }
@@ -83,6 +95,54 @@ async fn send<T: crate::admin::protocol::Weight>(
         to.reply(&reply(chunk)).await?;
     }
     Ok(())
+}
+
+fn no_client(client_id: &str) -> String {
+    format!(
+        "there is no client {}: see `ermine clients`",
+        client_id.escape_debug()
+    )
+}
+
+/// Part by part, so that neither side ever holds all of them twice.
+async fn client_details(
+    options: &ControlOptions,
+    mut after: Option<String>,
+    limit: u32,
+    to: &mut Connection,
+) -> Result<(), String> {
+    let mut left = if limit == 0 { usize::MAX } else { limit as usize };
+    loop {
+        let page = options.census.clients(after, left.min(CHUNK_LEN_MAX)).await?;
+        left -= page.entries.len().min(left);
+        send(to, page.entries, Reply::ClientDetails).await?;
+        match page.next {
+            Some(next) if left > 0 => after = Some(next),
+            _ => return Ok(()),
+        }
+    }
+}
+
+async fn client(options: &ControlOptions, client_id: String, to: &mut Connection) -> Result<(), String> {
+    let census = &options.census;
+    let Some(detail) = census.client(client_id.clone()).await? else {
+        return Err(no_client(&client_id));
+    };
+    to.reply(&Reply::ClientDetails(vec![detail])).await?;
+    let held = census.subscriptions_of(client_id).await?;
+    send(to, held.unwrap_or_default(), Reply::Subscriptions).await
+}
+
+async fn subscriptions(options: &ControlOptions, to: &mut Connection) -> Result<(), String> {
+    let mut after = None;
+    loop {
+        let page = options.census.subscriptions(after, CHUNK_LEN_MAX).await?;
+        send(to, page.entries, Reply::Subscriptions).await?;
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
 }
 
 pub(super) fn standing(options: &ControlOptions) -> Result<&Tree, String> {
@@ -191,7 +251,7 @@ fn shutdown(shutdown: Shutdown) -> String {
     }
 }
 
-fn restart_entry(record: RestartRecord) -> RestartEntry {
+pub(crate) fn restart_entry(record: RestartRecord) -> RestartEntry {
     let outcome = match record.outcome {
         RestartOutcome::Restarted => "restarted",
         RestartOutcome::StartFailed => "start failed",

@@ -1,6 +1,8 @@
 //! Goal: every request gets its answer, and what is refused gets its sentence. Method: Control in a
 //! tree of its own, in surroundings that are made up, asked over real sockets.
 
+mod census;
+
 use super::*;
 use crate::admin::protocol::{Member, Steering};
 use crate::node_name::Incarnation;
@@ -116,6 +118,11 @@ async fn stand(allow_crash: bool) -> Stand {
     let tree = Arc::new(OnceLock::new());
     let options = ControlOptions {
         surroundings: village.clone(),
+        census: village.clone(),
+        access: Access {
+            url: None,
+            token: Some("secret".into()),
+        },
         tree: tree.clone(),
         allow_crash,
     };

@@ -53,6 +53,28 @@ fn the_bytes_of_every_request_are_frozen() {
             &format!("0000000c{number}000000000000000172"),
         );
     }
+    let details = |after: Option<&str>, limit| Request::ClientDetails {
+        after: after.map(Into::into),
+        limit,
+    };
+    golden(&details(None, 2), "0000000d0000000002");
+    golden(&details(Some("c"), 0), "0000000d0100000000000000016300000000");
+    let client_id = || "c".to_owned();
+    golden(
+        &Request::Client {
+            client_id: client_id(),
+        },
+        "0000000e000000000000000163",
+    );
+    golden(
+        &Request::Kick {
+            client_id: client_id(),
+        },
+        "0000000f000000000000000163",
+    );
+    golden(&Request::Subscriptions, "00000010");
+    golden(&Request::Metrics, "00000011");
+    golden(&Request::Access, "00000012");
 }
 
 #[test]
@@ -90,6 +112,14 @@ fn the_bytes_of_replies_are_frozen() {
         "0000000900000000000000046e616d6501000000000000000162",
     );
     golden(&Reply::Steered("r".into()), "0000000a000000000000000172");
+    golden(&Reply::ClientDetails(vec![]), "0000000b0000000000000000");
+    golden(&Reply::Subscriptions(vec![]), "0000000c0000000000000000");
+    golden(&Reply::Text("t".into()), "0000000d000000000000000174");
+    let access = Access {
+        url: None,
+        token: Some("t".into()),
+    };
+    golden(&Reply::Access(access), "0000000e0001000000000000000174");
 }
 
 #[test]
