@@ -6,6 +6,7 @@ use supervisors::{ProcessInfo, ProcessKind};
 
 use crate::admin::control::tree_entry;
 use crate::admin::protocol::{ClientDetail, Member, RouteEntry, SubscriptionEntry, TreeEntry};
+use crate::broker::counters::Snapshot;
 use crate::node_name::{Incarnation, NodeName};
 
 /// A part of a list.
@@ -63,6 +64,8 @@ pub trait Census: Send + Sync + 'static {
     ) -> LocalBoxFuture<'_, Result<Page<RouteEntry>, String>>;
     /// Publishes a message as if a client of this node had sent it.
     fn publish(&self, message: Publication) -> Result<(), String>;
+    /// What the broker counted so far.
+    fn counted(&self) -> Snapshot;
     /// Everything that is a number.
     fn figures(&self) -> LocalBoxFuture<'_, Result<Figures, String>>;
 }

@@ -113,11 +113,21 @@ impl Operator {
         }
     }
 
-    /// What the registry of this host knows.
+    /// What the registry of this host knows. One that is just changing hands is asked again.
     ///
     /// # Errors
     /// [`AskError::NoNode`] or [`AskError::Registry`].
     pub async fn names(&self) -> Result<NameList, AskError> {
+        let deadline = Instant::now() + REGISTRY_TAKEN_OVER_WITHIN;
+        loop {
+            match self.names_now().await {
+                Err(AskError::NoNode) if Instant::now() < deadline => sleep(REGISTRY_RETRY_PAUSE.0).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn names_now(&self) -> Result<NameList, AskError> {
         match self.registry.names(&self.here.contact.ip().to_string()).await {
             Ok(list) => Ok(list),
             Err(ClientError::NoRegistry { .. }) => Err(AskError::NoNode),
@@ -154,7 +164,7 @@ impl Operator {
         except: Option<&NodeName>,
     ) -> Result<Registration, AskError> {
         let Some(name) = named else {
-            return only(self.names().await?, except);
+            return only(self.names_now().await?, except);
         };
         match self.registry.resolve(name).await {
             Ok(registration) => Ok(registration),

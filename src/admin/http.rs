@@ -13,12 +13,14 @@
 //! | `http/hall.rs` | one request: who may ask, and where it goes |
 //! | `http/api.rs` | `/api/v1/…` |
 //! | `http/page.rs` | the observer page |
+//! | `http/rates.rs` | what was counted each second, for the page |
 //! | `http/answer.rs` | what every answer has |
 
 mod answer;
 mod api;
 mod hall;
 mod page;
+mod rates;
 mod visit;
 
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -38,6 +40,9 @@ use visit::Visit;
 
 /// Pause after an accept that failed, as when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Time between two samples of the rates.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// A bound port and the token of those who may pass. Opened before the tree starts, so that a port in use is
 /// the operator's to hear of, and stays open while its listener restarts.
@@ -137,6 +142,7 @@ impl Http {
             }
             Some((accepted.and_then(|(stream, _)| stream.into_std()), socket))
         }));
+        ctx.run_interval(SAMPLE_EVERY, |http, _| http.hall.note_rates());
         Ok(Self {
             hall: hall.clone(),
             visits: visits.clone(),

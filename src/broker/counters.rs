@@ -89,7 +89,7 @@ counters! {
     forwarded,
     /// Messages that came from other nodes.
     dispatched,
-    /// Messages that operators published.
+    /// Messages that the broker itself published, wills and `$SYS` among them, or its operators.
     injected,
     /// Messages that matched no subscriber and no route.
     unrouted,

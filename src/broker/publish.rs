@@ -40,6 +40,7 @@ const MATCHES_MAX: usize = 4096;
 /// [`Torn`]: there is no whole route table, or no office on this arbiter; the message went nowhere.
 pub fn publish(message: &Arc<Message>) -> Result<(), Torn> {
     let office = Office::here().ok_or(Torn)?;
+    office.counters().injected.one();
     match office.publish(message, None, &mut Holds::default()) {
         Some(PublishOutcome::Refused(_)) => Err(Torn),
         _ => Ok(()),
@@ -51,6 +52,11 @@ pub fn publish(message: &Arc<Message>) -> Result<(), Torn> {
 pub fn dispatch(messages: Vec<Arc<Message>>) {
     let Some(office) = Office::here() else { return };
     office.counters().dispatched.add(messages.len() as u64);
+    hand_out(&office, messages);
+}
+
+/// To subscribers of this node only.
+fn hand_out(office: &Office, messages: Vec<Arc<Message>>) {
     for message in messages {
         let Ok(found) = office.find(&message.topic) else {
             return;
@@ -64,12 +70,12 @@ pub fn dispatch(messages: Vec<Arc<Message>>) {
 /// Publishes to the subscribers of this node only, and to its retained store: `$SYS`, which every node has
 /// of its own.
 pub fn publish_here(message: &Arc<Message>) {
-    if message.retain
-        && let Some(office) = Office::here()
-    {
+    let Some(office) = Office::here() else { return };
+    office.counters().injected.one();
+    if message.retain {
         retainer::ask(office.tables(), retainer::Request::Retain(message.clone()));
     }
-    dispatch(vec![message.clone()]);
+    hand_out(&office, vec![message.clone()]);
 }
 
 /// Waits until this arbiter's desks and mail have room for another [`dispatch`].

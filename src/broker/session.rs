@@ -232,6 +232,7 @@ impl Drop for PortSeat {
             && self.allows_will(&will)
         {
             let message = wills::message_of(&will, &self.port.client_id, Instant::now());
+            self.office.counters().injected.one();
             self.office.publish(&message, None, &mut Holds::default());
         }
     }

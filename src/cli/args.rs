@@ -44,8 +44,20 @@ pub(super) enum Command {
     Cluster(ClusterCommand),
     /// Show the route table: topic filter, and the nodes that have subscribers
     Routes(ListArgs),
-    /// List the connected clients
-    Clients(ListArgs),
+    /// List the sessions and their clients, show one, or disconnect one
+    Clients(ClientsArgs),
+    /// List the subscriptions of all sessions of a node
+    Subscriptions(ListArgs),
+    /// Show the figures of a node, as Prometheus reads them at /metrics
+    Metrics(ListArgs),
+    /// Print the token of the node's HTTP API
+    Token {
+        /// Print a link to the observer page that brings the token along
+        #[arg(long)]
+        url: bool,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Show the supervision tree
     Tree(TreeArgs),
     /// Show the children of one supervisor
@@ -96,6 +108,43 @@ pub(super) struct ChildArgs {
     pub(super) path: String,
     #[command(flatten)]
     pub(super) node: NodeArgs,
+}
+
+/// `ermine clients`, or one of its commands.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct ClientsArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<ClientsCommand>,
+    /// List so many at most [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) limit: Option<u32>,
+    /// List those behind this client id
+    #[arg(long, value_name = "ID")]
+    pub(super) after: Option<String>,
+    #[command(flatten)]
+    pub(super) list: ListArgs,
+}
+
+/// `ermine clients …`
+#[derive(Subcommand, Debug)]
+pub(super) enum ClientsCommand {
+    /// Show one client: its session and what it has subscribed to
+    Show {
+        /// Client id
+        #[arg(value_name = "ID")]
+        client_id: String,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// End the connection of one client; its session lives on if it is persistent
+    Kick {
+        /// Client id
+        #[arg(value_name = "ID")]
+        client_id: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
 }
 
 /// `ermine cluster …`
@@ -191,6 +240,12 @@ pub(super) struct CookieArgs {
     /// File with the cookie [default: ~/.ermine.cookie, unless ERMINE_COOKIE is set]
     #[arg(long, value_name = "FILE")]
     pub(super) cookie_file: Option<PathBuf>,
+    /// Configuration of the node: its name, cookie and registry port are taken from there
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Port of the registry [default: 4366, unless --config or ERMINE_REGISTRY_PORT says otherwise]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) registry_port: Option<u16>,
 }
 
 /// Which node is asked.
@@ -232,9 +287,6 @@ pub(super) struct TreeArgs {
     /// Print the tree that `ermine start` would build, without asking or starting a node
     #[arg(long, conflicts_with_all = ["watch", "node"])]
     pub(super) from_config: bool,
-    /// With --from-config: the configuration file
-    #[arg(long, value_name = "FILE", requires = "from_config")]
-    pub(super) config: Option<PathBuf>,
     #[command(flatten)]
     pub(super) list: ListArgs,
 }

@@ -5,16 +5,16 @@ use std::io::Write;
 
 use crate::admin::client::Operator;
 use crate::admin::control::outline_entry;
-use crate::admin::protocol::{ClusterStatus, Reply, Request, Steering, TreeEntry};
+use crate::admin::protocol::{Access, ClusterStatus, Reply, Request, Steering, TreeEntry};
 use crate::cli::args::{
     ChildArgs, ClusterCommand, Command, CookieArgs, CookieCommand, ListArgs, NodeArgs, TreeArgs,
 };
 use crate::cli::failure::Failure;
-use crate::cli::{check_config, drawing, mqtt, show, watch};
+use crate::cli::{check_config, drawing, mqtt, sessions, show, watch};
 use crate::config::{Config, Environment, Flags};
 use crate::node_name::NodeName;
 use crate::registry::wire::Registration;
-use crate::registry::{Cookie, Endpoint, render};
+use crate::registry::{Cookie, CookieSource, Endpoint, render};
 
 /// Does what a command says.
 pub(super) fn run(command: Command) -> Result<(), Failure> {
@@ -31,7 +31,10 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Cluster(ClusterCommand::Join { other, list }) => block_on(join(other, list)),
         Command::Cluster(ClusterCommand::Leave(list)) => block_on(leave(list)),
         Command::Routes(list) => block_on(routes(list)),
-        Command::Clients(list) => block_on(clients(list)),
+        Command::Clients(args) => block_on(sessions::clients(args)),
+        Command::Subscriptions(list) => block_on(sessions::subscriptions(list)),
+        Command::Metrics(list) => block_on(metrics(list)),
+        Command::Token { url, node } => block_on(token(url, node)),
         Command::Tree(args) if args.from_config => plan(args),
         Command::Tree(args) => block_on(tree(args)),
         Command::Children { path, list } => block_on(children(path, list)),
@@ -42,7 +45,8 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::StartChild(child) => block_on(steer(Steering::StartChild, child)),
         Command::Stop { node } => block_on(stop(node)),
         Command::Cookie(CookieCommand::Fingerprint { cookie }) => {
-            say(&format!("{}\n", secret(&cookie)?.fingerprint()));
+            let secret = Whereabouts::of(&cookie)?.secret()?;
+            say(&format!("{}\n", secret.fingerprint()));
             Ok(())
         }
         Command::Pub(args) => block_on(async move { mqtt::publish(&args).await }),
@@ -68,15 +72,56 @@ pub(super) fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// The cookie of this operator; a command never makes one.
-fn secret(args: &CookieArgs) -> Result<Cookie, Failure> {
-    let source = Environment::of_process().cookie_source(args.cookie_file.clone(), None)?;
-    source.load().map_err(|error| Failure::command(error.to_string()))
+/// What an operator says about where nodes are found: the flags, else the node's configuration, else the
+/// environment and the defaults, as for the node itself.
+struct Whereabouts {
+    cookie: CookieSource,
+    registry: Endpoint,
+    /// The node of the configuration.
+    node: Option<NodeName>,
 }
 
-fn operator(args: &CookieArgs) -> Result<Operator, Failure> {
-    let here = Endpoint::from_environment(None).map_err(|error| Failure::usage(error.to_string()))?;
-    Ok(Operator::new(secret(args)?, here))
+impl Whereabouts {
+    fn of(args: &CookieArgs) -> Result<Self, Failure> {
+        let environment = Environment::of_process();
+        let mut registry =
+            Endpoint::from_environment(None).map_err(|error| Failure::usage(error.to_string()))?;
+        let Some(file) = &args.config else {
+            if let Some(port) = args.registry_port {
+                registry.contact.set_port(port);
+            }
+            let cookie = environment.cookie_source(args.cookie_file.clone(), None)?;
+            return Ok(Self {
+                cookie,
+                registry,
+                node: None,
+            });
+        };
+        let flags = Flags {
+            config: Some(file.clone()),
+            cookie_file: args.cookie_file.clone(),
+            registry_port: args.registry_port,
+            ..Flags::default()
+        };
+        let config = Config::load(&flags, &environment)?;
+        registry.contact.set_port(config.registry_port);
+        Ok(Self {
+            cookie: config.cookie,
+            registry,
+            node: Some(config.name),
+        })
+    }
+
+    /// The cookie of this operator; a command never makes one.
+    fn secret(&self) -> Result<Cookie, Failure> {
+        self.cookie
+            .load()
+            .map_err(|error| Failure::command(error.to_string()))
+    }
+
+    fn operator(&self) -> Result<Operator, Failure> {
+        Ok(Operator::new(self.secret()?, self.registry))
+    }
 }
 
 fn node_name(text: &str) -> Result<NodeName, Failure> {
@@ -93,7 +138,9 @@ impl Found {
     /// The node that the arguments name, or the only one of this host but `except`.
     pub(super) async fn find(args: &NodeArgs, except: Option<&NodeName>) -> Result<Self, Failure> {
         let named = args.node.as_deref().map(node_name).transpose()?;
-        let operator = operator(&args.cookie)?;
+        let whereabouts = Whereabouts::of(&args.cookie)?;
+        let operator = whereabouts.operator()?;
+        let named = named.or(whereabouts.node);
         let node = operator.find(named.as_ref(), except).await?;
         Ok(Self { operator, node })
     }
@@ -113,8 +160,22 @@ impl Found {
         Ok(entries)
     }
 
+    /// Asks, and hands on every reply but the last.
+    pub(super) async fn ask(&self, request: Request, take: impl FnMut(Reply)) -> Result<(), Failure> {
+        Ok(self.operator.ask(&self.node, &request, take).await?)
+    }
+
+    /// The node's name.
+    pub(super) fn name(&self) -> &NodeName {
+        &self.node.node.name
+    }
+
     /// Asks for one thing.
-    async fn one<T>(&self, request: Request, take: impl Fn(Reply) -> Option<T>) -> Result<T, Failure> {
+    pub(super) async fn one<T>(
+        &self,
+        request: Request,
+        take: impl Fn(Reply) -> Option<T>,
+    ) -> Result<T, Failure> {
         let mut found = None;
         self.operator
             .ask(&self.node, &request, |reply| found = take(reply))
@@ -143,7 +204,7 @@ impl Found {
 }
 
 /// Prints a list as a table or as JSON.
-fn print<T: serde::Serialize>(json: bool, entries: &[T], text: impl FnOnce(&[T]) -> String) {
+pub(super) fn print<T: serde::Serialize>(json: bool, entries: &[T], text: impl FnOnce(&[T]) -> String) {
     say(&if json {
         show::as_json(&entries)
     } else {
@@ -152,7 +213,7 @@ fn print<T: serde::Serialize>(json: bool, entries: &[T], text: impl FnOnce(&[T])
 }
 
 async fn names(cookie: CookieArgs, json: bool) -> Result<(), Failure> {
-    let list = operator(&cookie)?.names().await?;
+    let list = Whereabouts::of(&cookie)?.operator()?.names().await?;
     say(&if json {
         show::names_json(&list)
     } else {
@@ -213,7 +274,9 @@ async fn join(other: String, args: ListArgs) -> Result<(), Failure> {
     let joined = found.one(Request::Join { other: other.clone() }, |reply| match reply {
         Reply::Step(step) => {
             if !json {
-                say(&show::step(&step.step, step.ok, &step.detail));
+                // Why a step failed is said once, on standard error.
+                let detail = if step.ok { step.detail.as_str() } else { "" };
+                say(&show::step(&step.step, step.ok, detail));
             }
             None
         }
@@ -247,13 +310,44 @@ async fn routes(args: ListArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn clients(args: ListArgs) -> Result<(), Failure> {
+async fn metrics(args: ListArgs) -> Result<(), Failure> {
     let found = Found::find(&args.node, None).await?;
-    let clients = found.list(Request::Clients, |reply| match reply {
-        Reply::Clients(chunk) => Some(chunk),
+    let mut text = String::new();
+    let told = found.ask(Request::Metrics, |reply| {
+        if let Reply::Text(part) = reply {
+            text.push_str(&part);
+        }
+    });
+    told.await?;
+    say(&if args.output.json {
+        show::metrics_json(&text)
+    } else {
+        show::metrics(&text)
+    });
+    Ok(())
+}
+
+async fn token(url: bool, args: NodeArgs) -> Result<(), Failure> {
+    let found = Found::find(&args, None).await?;
+    let access = found.one(Request::Access, |reply| match reply {
+        Reply::Access(access) => Some(access),
         _ => None,
     });
-    print(args.output.json, &clients.await?, show::clients);
+    let Access {
+        url: Some(place),
+        token: Some(token),
+    } = access.await?
+    else {
+        return Err(Failure::command(format!(
+            "the HTTP API of {} is off: start it with --admin 127.0.0.1:18083",
+            found.name()
+        )));
+    };
+    say(&if url {
+        format!("{place}/#token={token}\n")
+    } else {
+        format!("{token}\n")
+    });
     Ok(())
 }
 
@@ -282,8 +376,11 @@ async fn tree(args: TreeArgs) -> Result<(), Failure> {
 
 /// Draws what `start` would build. Nothing is opened, and no node is asked.
 fn plan(args: TreeArgs) -> Result<(), Failure> {
+    let cookie = args.list.node.cookie;
     let flags = Flags {
-        config: args.config,
+        config: cookie.config,
+        cookie_file: cookie.cookie_file,
+        registry_port: cookie.registry_port,
         ..Flags::default()
     };
     let config = Config::load(&flags, &Environment::of_process())?;

@@ -10,6 +10,7 @@ mod drawing;
 mod failure;
 pub mod log;
 mod mqtt;
+mod sessions;
 mod show;
 mod table;
 mod time;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::admin::protocol::{ClientEntry, ClusterStatus, Member, NodeStatus, RestartEntry, RouteEntry};
+use crate::admin::protocol::{ClusterStatus, Member, NodeStatus, RestartEntry, RouteEntry};
 use crate::cli::table::{Table, counted, harmless};
 use crate::cli::time::{age, utc};
 use crate::registry::wire::{NameList, Registration};
@@ -76,22 +76,35 @@ pub(super) fn routes(routes: &[RouteEntry]) -> String {
     table.render() + &format!("{}\n", counted(routes.len(), "filter", "filters"))
 }
 
-/// One line for each session.
-pub(super) fn clients(clients: &[ClientEntry]) -> String {
-    if clients.is_empty() {
-        return "no clients\n".into();
-    }
-    let mut table = Table::new(&["CLIENT", "STATUS", "SINCE", ">MAILBOX", "PID"]);
-    for client in clients {
-        table.row([
-            client.client_id.clone(),
-            if client.connected { "connected" } else { "away" }.into(),
-            utc(client.since_ms),
-            client.mailbox_len.to_string(),
-            client.pid.clone().unwrap_or_else(|| "-".into()),
-        ]);
-    }
-    table.render() + &format!("{}\n", counted(clients.len(), "client", "clients"))
+/// One line for each figure: EMQX's `name : value`, with the labels that Prometheus sees.
+pub(super) fn metrics(text: &str) -> String {
+    let figures: Vec<_> = figures(text).collect();
+    let width = figures
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0);
+    figures
+        .iter()
+        .map(|(name, value)| format!("{name:<width$} : {value}\n"))
+        .collect()
+}
+
+/// The same as one object.
+pub(super) fn metrics_json(text: &str) -> String {
+    let number = |value: &str| {
+        value
+            .parse::<serde_json::Number>()
+            .map_or(Value::Null, Value::Number)
+    };
+    let figures = figures(text).map(|(name, value)| (name.to_owned(), number(value)));
+    as_json(&figures.collect::<Map<_, _>>())
+}
+
+/// Name and value of each sample.
+fn figures(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples.filter_map(|line| line.rsplit_once(' '))
 }
 
 /// What a registry knows, one object for each node.
@@ -192,6 +205,9 @@ pub(super) fn step(name: &str, ok: bool, detail: &str) -> String {
         if ok { "ok  " } else { "FAIL" },
         harmless(detail)
     )
+    .trim_end()
+    .to_owned()
+        + "\n"
 }
 
 #[cfg(test)]
@@ -240,6 +256,14 @@ mod tests {
             "a@h   running  up    1970-01-01T00:00:00Z       -       3        7  -"
         );
         assert!(lines[2].ends_with("-            connection refused"));
+    }
+
+    #[test]
+    fn metrics_are_a_line_each_and_one_object() {
+        let text = "# HELP a b\na_total 1\nb{path=\"x y\"} 0.5\n# EOF\n";
+        assert_eq!(metrics(text), "a_total       : 1\nb{path=\"x y\"} : 0.5\n");
+        let value: Value = serde_json::from_str(&metrics_json(text)).unwrap();
+        assert_eq!(value, json!({"a_total": 1, "b{path=\"x y\"}": 0.5}));
     }
 
     #[test]

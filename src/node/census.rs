@@ -15,6 +15,7 @@ use crate::admin::census::{Census, Figures, Page, Publication, structure};
 use crate::admin::control::Surroundings;
 use crate::admin::protocol::{ClientDetail, RouteEntry, SubscriptionEntry};
 use crate::broker::clients::{self, KickClient, Known};
+use crate::broker::counters::Snapshot;
 use crate::broker::publish;
 use crate::broker::session::{Describe, ListSubscriptions, SessionInfo, Subscription};
 use crate::broker::tables::Tables;
@@ -334,10 +335,11 @@ impl Census for Rooms {
 
     fn publish(&self, publication: Publication) -> Result<(), String> {
         let message = Arc::new(message(publication)?);
-        publish::publish(&message).map_err(|_| restarting("router"))?;
-        let tables = self.0.tables();
-        tables.counters[tables.arbiters.control()].injected.one();
-        Ok(())
+        publish::publish(&message).map_err(|_| restarting("router"))
+    }
+
+    fn counted(&self) -> Snapshot {
+        self.0.tables().counted()
     }
 
     fn figures(&self) -> LocalBoxFuture<'_, Result<Figures, String>> {

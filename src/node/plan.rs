@@ -244,13 +244,7 @@ impl Plan {
     #[must_use]
     pub fn hall(&self, entrance: &Entrance) -> Arc<Hall> {
         let rooms = Arc::new(Rooms(self.clone()));
-        Arc::new(Hall {
-            surroundings: rooms.clone(),
-            census: rooms,
-            tree: self.tree.clone(),
-            stopping: self.stopping.clone(),
-            entrance: entrance.clone(),
-        })
+        Arc::new(Hall::new(rooms, &self.tree, &self.stopping, entrance))
     }
 }
 

@@ -184,7 +184,7 @@ async fn get(hall: &Hall, parts: &[&str], query: &Query) -> Result<Answer, Refus
             let limit = query.limit()?;
             Ok(page_of(&restarts(standing(hall)?, limit), limit, None))
         }
-        ["observer"] => observer(hall).await,
+        ["observer"] => observer(hall, query).await,
         _ => Err(failed(
             StatusCode::NOT_FOUND,
             "there is nothing of that name in /api/v1",
@@ -320,7 +320,11 @@ fn figures(figures: Figures) -> Value {
 }
 
 /// One answer for one look of the page: what it shows of a moment belongs together.
-async fn observer(hall: &Hall) -> Result<Answer, Refused> {
+async fn observer(hall: &Hall, query: &Query) -> Result<Answer, Refused> {
+    let since_ms = query
+        .get("since")
+        .and_then(|since| since.parse().ok())
+        .unwrap_or(0);
     let mut found = hall.census.figures().await.map_err(unavailable)?;
     let (tree, members) = (
         std::mem::take(&mut found.tree),
@@ -331,6 +335,7 @@ async fn observer(hall: &Hall) -> Result<Answer, Refused> {
         "version": env!("CARGO_PKG_VERSION"),
         "now_ms": now_ms,
         "figures": figures(found),
+        "samples": hall.rates.since(since_ms),
         "members": members,
         "tree": tree,
         "restarts": restarts(standing(hall)?, RESTARTS_SHOWN),

@@ -10,6 +10,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -20,9 +21,10 @@ use supervisors::{ProcessState, Tree};
 use tokio::time::timeout;
 
 use super::answer::{Answer, failed, found, json_of, wrong_verb};
+use super::rates::Rates;
 use super::{Entrance, api, page};
 use crate::admin::census::Census;
-use crate::admin::control::Surroundings;
+use crate::admin::control::{Surroundings, ms};
 use crate::admin::metrics;
 use crate::limits::{HTTP_ANSWER_MAX, HTTP_BODY_BYTES_MAX};
 
@@ -31,19 +33,38 @@ const UNREADY_NAMED_MAX: usize = 10;
 
 /// What visitors are led to.
 pub struct Hall {
-    /// The rooms of the node.
-    pub surroundings: Arc<dyn Surroundings>,
-    /// Who counts.
-    pub census: Arc<dyn Census>,
-    /// The tree, set as soon as it stands.
-    pub tree: Arc<OnceLock<Tree>>,
-    /// Whether the node has begun to stop.
-    pub stopping: Arc<AtomicBool>,
-    /// The port, and what lets in.
-    pub entrance: Entrance,
+    pub(super) surroundings: Arc<dyn Surroundings>,
+    pub(super) census: Arc<dyn Census>,
+    pub(super) tree: Arc<OnceLock<Tree>>,
+    stopping: Arc<AtomicBool>,
+    pub(super) entrance: Entrance,
+    pub(super) rates: Rates,
 }
 
 impl Hall {
+    /// A hall of these rooms. The tree is set as soon as it stands; `stopping` when the node has begun to.
+    #[must_use]
+    pub fn new<R: Surroundings + Census>(
+        rooms: Arc<R>,
+        tree: &Arc<OnceLock<Tree>>,
+        stopping: &Arc<AtomicBool>,
+        entrance: &Entrance,
+    ) -> Self {
+        Self {
+            surroundings: rooms.clone(),
+            census: rooms,
+            tree: tree.clone(),
+            stopping: stopping.clone(),
+            entrance: entrance.clone(),
+            rates: Rates::default(),
+        }
+    }
+
+    /// Takes a sample of what was counted.
+    pub(super) fn note_rates(&self) {
+        self.rates.note(ms(SystemTime::now()), &self.census.counted());
+    }
+
     /// Answers a request, whatever it is.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
         let answered = timeout(HTTP_ANSWER_MAX, self.lead(request)).await;
