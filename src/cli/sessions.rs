@@ -127,8 +127,9 @@ fn one(client: &ClientDetail, held: &[SubscriptionEntry]) -> String {
         "connection",
         if client.connected {
             format!(
-                "{}, MQTT {}",
+                "{} by {}, MQTT {}",
                 word(client.address.as_ref()),
+                word(client.listener.as_ref()),
                 word(client.protocol.as_ref())
             )
         } else {
@@ -136,6 +137,9 @@ fn one(client: &ClientDetail, held: &[SubscriptionEntry]) -> String {
         },
     );
     line("user", word(client.username.as_ref()));
+    if let Some(name) = &client.common_name {
+        line("certificate", name.clone());
+    }
     let kept = if client.persistent {
         "outlives its connection"
     } else {
@@ -188,7 +192,9 @@ mod tests {
             mailbox_len: 0,
             answered: true,
             address: connected.then(|| "127.0.0.1:5".into()),
+            listener: None,
             username: None,
+            common_name: None,
             protocol: Some("3.1.1".into()),
             persistent: true,
             subscriptions: 1,
@@ -225,7 +231,7 @@ mod tests {
         };
         let text = one(&client(true), &[held]);
         assert!(
-            text.contains("connection    : 127.0.0.1:5, MQTT 3.1.1\n"),
+            text.contains("connection    : 127.0.0.1:5 by -, MQTT 3.1.1\n"),
             "{text}"
         );
         assert!(text.ends_with("c1      a/#       2   1    0   1   -\n"), "{text}");

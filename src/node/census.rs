@@ -73,6 +73,7 @@ async fn described(known: Known) -> ClientDetail {
 fn detail(known: &Known, info: Option<SessionInfo>) -> ClientDetail {
     let session = known.session.whereis();
     let number = |of: fn(&SessionInfo) -> usize| info.as_ref().map_or(0, |info| of(info) as u64);
+    let origin = info.as_ref().and_then(|info| info.origin.as_ref());
     ClientDetail {
         client_id: known.client_id.to_string(),
         connected: info.as_ref().map_or(known.attached, |info| info.attached),
@@ -87,8 +88,12 @@ fn detail(known: &Known, info: Option<SessionInfo>) -> ClientDetail {
         persistent: info.as_ref().is_some_and(|info| info.persistent),
         slow: info.as_ref().is_some_and(|info| info.slow),
         protocol: info.as_ref().map(|info| protocol(info.version).into()),
-        address: info.as_ref().and_then(|info| info.address.clone()),
-        username: info.and_then(|info| info.username),
+        address: origin.map(|origin| origin.peer.to_string()),
+        listener: origin.map(|origin| origin.listener.clone()),
+        common_name: origin.and_then(|origin| origin.common_name.clone()),
+        username: info
+            .as_ref()
+            .and_then(|info| Some(info.username.as_ref()?.to_string())),
     }
 }
 

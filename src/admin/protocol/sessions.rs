@@ -19,10 +19,14 @@ pub struct ClientDetail {
     pub mailbox_len: u64,
     /// Whether the session answered in time; what follows is empty if it did not.
     pub answered: bool,
-    /// Where its client is.
+    /// Where its client is; behind a proxy that tells, not the proxy.
     pub address: Option<String>,
-    /// Under which name its client came.
+    /// The listener that it came by, as it is called in the tree.
+    pub listener: Option<String>,
+    /// The user that its client proved to be.
     pub username: Option<String>,
+    /// Common name of the client's certificate.
+    pub common_name: Option<String>,
     /// `3.1`, `3.1.1` or `5.0`.
     pub protocol: Option<String>,
     /// Whether the session outlives its connection.
