@@ -15,6 +15,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 
 use actix_rt::{Arbiter, System};
 use supervisors::{ExitReason, Root, TerminateChild, TreeOptions};
@@ -23,6 +24,7 @@ use tokio::time::timeout;
 
 use crate::admin::http::Entrance;
 use crate::broker::door::{Door, Terms};
+use crate::broker::keyring::Keyring;
 use crate::broker::tables::Arbiters;
 use crate::cli::{EXIT_FAILED, EXIT_GAVE_UP};
 use crate::cluster::connector::Drain;
@@ -64,6 +66,7 @@ async fn prepare(config: Config) -> Result<Plan, String> {
     endpoint.bind.set_port(config.registry_port);
     endpoint.contact.set_port(config.registry_port);
     refuse_twin(&config, &cookie).await?;
+    let keyring = Arc::new(Keyring::open(&config.auth)?);
     let doors = config
         .listeners
         .iter()
@@ -82,7 +85,7 @@ async fn prepare(config: Config) -> Result<Plan, String> {
         Arbiter::new().handle(),
         System::current().arbiter().clone(),
     );
-    Ok(Plan::new(config, cookie, endpoint, (doors, entrance), arbiters))
+    Ok(Plan::new(config, cookie, keyring, endpoint, (doors, entrance), arbiters))
 }
 
 /// A running node of the same name would make both unreachable by name.
@@ -98,8 +101,12 @@ async fn refuse_twin(config: &Config, cookie: &Cookie) -> Result<(), String> {
     }
 }
 
-fn terms(config: &Config) -> Terms {
-    Terms::plain(config.limits.connect_deadline, config.limits.client)
+fn terms(config: &Config, address: SocketAddr) -> Terms {
+    let local = address.ip().to_canonical().is_loopback();
+    Terms {
+        allow_anonymous: config.auth.anonymous_allowed(None, local),
+        ..Terms::plain(config.limits.connect_deadline, config.limits.client)
+    }
 }
 
 fn where_to_listen(listener: &ListenerConfig) -> Result<SocketAddr, String> {
@@ -112,7 +119,8 @@ fn where_to_listen(listener: &ListenerConfig) -> Result<SocketAddr, String> {
 
 fn open_door(config: &Config, listener: &ListenerConfig) -> Result<Door, String> {
     let listen = &listener.listen;
-    Door::bind(where_to_listen(listener)?, terms(config)).map_err(|error| match error.kind() {
+    let address = where_to_listen(listener)?;
+    Door::bind(address, terms(config, address)).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             format!(
                 "cannot listen on {listen}: the port is in use; stop who has it, or give another --listen"
@@ -120,6 +128,12 @@ fn open_door(config: &Config, listener: &ListenerConfig) -> Result<Door, String>
         }
         _ => format!("cannot listen on {listen}: {error}; give another --listen"),
     })
+}
+
+/// Whether a door refuses everybody: there is nothing to prove, and bringing nothing is not enough.
+fn nobody_comes_in(plan: &Plan, door: &Door) -> bool {
+    let terms = door.terms();
+    !terms.allow_anonymous && !terms.certificate_cn_is_username && !plan.config.auth.checks_credentials()
 }
 
 async fn live(plan: Plan) -> Result<ExitCode, Refusal> {
@@ -141,6 +155,13 @@ async fn live(plan: Plan) -> Result<ExitCode, Refusal> {
     tracing::info!("supervision tree\n{}", crate::cli::draw_tree(&root.tree()));
     let port = plan.wing().map_or(0, |wing| wing.gate_port());
     let listeners: Vec<_> = plan.doors.iter().map(|door| door.address().to_string()).collect();
+    for door in plan.doors.iter().filter(|door| nobody_comes_in(&plan, door)) {
+        tracing::warn!(
+            door = %door.name(),
+            "nobody can come in here: anonymous clients come from this host only; set [auth] password_file, or \
+             allow_anonymous = true"
+        );
+    }
     // Before it is said that the node has started: whoever reads that may stop it.
     let interrupt = signal(SignalKind::interrupt());
     let signals = signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, interrupt?)));

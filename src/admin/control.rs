@@ -60,6 +60,8 @@ pub trait Surroundings: Send + Sync + 'static {
     fn join(&self, other: NodeName, steps: mpsc::Sender<JoinStep>) -> LocalBoxFuture<'_, Result<(), String>>;
     /// Leaves the cluster.
     fn leave(&self) -> LocalBoxFuture<'_, Result<(), String>>;
+    /// Reads files again: one sentence for each, `Err` where what was there before stays.
+    fn reload(&self) -> LocalBoxFuture<'_, Vec<Result<String, String>>>;
     /// Begins to stop the node; returns at once.
     fn stop(&self);
 }

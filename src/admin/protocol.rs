@@ -92,6 +92,8 @@ pub enum Request {
     Metrics,
     /// Answered with one [`Reply::Access`].
     Access,
+    /// Answered with one [`Reply::Reloaded`].
+    Reload,
 }
 
 /// What an operator can do to a child of the tree, besides crashing it.
@@ -134,6 +136,7 @@ impl Request {
             Self::Stop => "stop".into(),
             Self::TreeSummary => "tree".into(),
             Self::Children { path } => format!("children {}", path.escape_debug()),
+            Self::Reload => "reload".into(),
             Self::Steer { how, path } => format!("{} {}", how.word(), path.escape_debug()),
             Self::ClientDetails { .. } => "clients".into(),
             Self::Client { client_id } => format!("clients show {}", client_id.escape_debug()),
@@ -156,6 +159,7 @@ impl Request {
                 | Self::Stop
                 | Self::Kick { .. }
                 | Self::Access
+                | Self::Reload
         )
     }
 }
@@ -193,6 +197,8 @@ pub enum Reply {
     Text(String),
     /// The way into the HTTP API.
     Access(Access),
+    /// One sentence for each file, and whether it was read; where it was not, what was there before stays.
+    Reloaded(Vec<(bool, String)>),
 }
 
 /// A node. Times are milliseconds since 1970.

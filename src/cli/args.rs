@@ -89,6 +89,13 @@ pub(super) enum Command {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Let a node read its password file, its ACL file and its certificates again, as SIGHUP does
+    Reload {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Set the password of a user in a password file, which is made if it is missing
+    Passwd(PasswdArgs),
     /// About the secret that makes nodes a cluster
     #[command(subcommand)]
     Cookie(CookieCommand),
@@ -98,6 +105,26 @@ pub(super) enum Command {
     /// Subscribe and print what comes, in the manner of mosquitto_sub
     #[command(disable_help_flag = true)]
     Sub(SubArgs),
+}
+
+/// `ermine passwd`
+#[derive(Args, Debug)]
+pub(super) struct PasswdArgs {
+    /// The password file
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// The user
+    #[arg(value_name = "USER")]
+    pub(super) user: String,
+    /// Read the password from standard input, and ask nothing
+    #[arg(short = 'b', long)]
+    pub(super) batch: bool,
+    /// Remove the user
+    #[arg(short = 'D', long, conflicts_with = "batch")]
+    pub(super) delete: bool,
+    /// Leave out what SCRAM-SHA-256 needs: only passwords in CONNECT are then checked for this user
+    #[arg(long)]
+    pub(super) no_scram: bool,
 }
 
 /// Which process of which node.
@@ -213,6 +240,9 @@ pub(super) struct StartArgs {
     /// Port of the registry of this host [default: 4366, unless ERMINE_REGISTRY_PORT is set]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     registry_port: Option<u16>,
+    /// Let anonymous clients in from other hosts too
+    #[arg(long)]
+    allow_anonymous: bool,
 }
 
 impl From<StartArgs> for Flags {
@@ -230,6 +260,7 @@ impl From<StartArgs> for Flags {
             worker_threads: args.worker_threads,
             admin: args.admin,
             registry_port: args.registry_port,
+            allow_anonymous: args.allow_anonymous,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::args::{
     ChildArgs, ClusterCommand, Command, CookieArgs, CookieCommand, ListArgs, NodeArgs, TreeArgs,
 };
 use crate::cli::failure::Failure;
-use crate::cli::{check_config, drawing, mqtt, sessions, show, watch};
+use crate::cli::{check_config, drawing, mqtt, passwd, sessions, show, watch};
 use crate::config::{Config, Environment, Flags};
 use crate::node_name::NodeName;
 use crate::registry::wire::Registration;
@@ -44,6 +44,8 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::StopChild(child) => block_on(steer(Steering::StopChild, child)),
         Command::StartChild(child) => block_on(steer(Steering::StartChild, child)),
         Command::Stop { node } => block_on(stop(node)),
+        Command::Reload { node } => block_on(reload(node)),
+        Command::Passwd(args) => passwd::passwd(&args),
         Command::Cookie(CookieCommand::Fingerprint { cookie }) => {
             let secret = Whereabouts::of(&cookie)?.secret()?;
             say(&format!("{}\n", secret.fingerprint()));
@@ -451,4 +453,29 @@ async fn stop(args: NodeArgs) -> Result<(), Failure> {
     found.operator.ask(&found.node, &Request::Stop, |_| ()).await?;
     say(&format!("{} is stopping\n", found.node.node.name));
     Ok(())
+}
+
+/// Prints what was read; what was not is the failure, one sentence for each.
+async fn reload(args: NodeArgs) -> Result<(), Failure> {
+    let found = Found::find(&args, None).await?;
+    let said = found.one(Request::Reload, |reply| match reply {
+        Reply::Reloaded(said) => Some(said),
+        _ => None,
+    });
+    let said = said.await?;
+    if said.is_empty() {
+        say(&format!("{} has no file to read again\n", found.node.node.name));
+    }
+    let mut wrong = Vec::new();
+    for (good, sentence) in said {
+        if good {
+            say(&format!("{sentence}\n"));
+        } else {
+            wrong.push(sentence);
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::command(wrong.join("\nermine: ")))
 }

@@ -11,6 +11,7 @@ mod failure;
 pub mod log;
 mod mqtt;
 mod sessions;
+mod passwd;
 mod show;
 mod table;
 mod time;

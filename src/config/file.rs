@@ -10,9 +10,11 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::auth;
 use super::limits::{self, Limits};
 use super::{HostPort, LogFormat, LogLevel, WORKER_THREADS_MAX};
 use crate::broker::desk::Sharing;
+use crate::access::settings::Settings;
 use crate::node_name::NodeName;
 
 /// Largest configuration file that is read, in bytes. A path like `/dev/zero` must end.
@@ -54,6 +56,7 @@ pub(super) struct AdminDraft {
     pub(super) listen: Option<HostPort>,
     pub(super) allow_remote: Option<bool>,
     pub(super) open_metrics: Option<bool>,
+    pub(super) auth: Settings,
 }
 
 /// Keys by section; the top level has no name. `[limits]` has its own table ([`limits::KEYS`]).
@@ -70,6 +73,8 @@ const TOP: &[&str] = &[
     "limits",
     "shared_subscriptions",
     "admin",
+    "auth",
+    "acl",
 ];
 const LISTENER: &[&str] = &["listen"];
 const SHARED: &[&str] = &["strategy", "groups"];
@@ -103,13 +108,13 @@ pub(super) fn read(path: &Path, draft: &mut Draft) -> Result<(), ConfigError> {
 }
 
 /// A file's text under its path: what turns a range of bytes into `path:line`.
-struct Document<'a> {
+pub(super) struct Document<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
 impl Document<'_> {
-    fn error(&self, at: Range<usize>, what: impl std::fmt::Display) -> ConfigError {
+    pub(super) fn error(&self, at: Range<usize>, what: impl std::fmt::Display) -> ConfigError {
         let start = at.start.min(self.text.len());
         let line = 1 + self.text.as_bytes()[..start]
             .iter()
@@ -162,6 +167,7 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
             open_metrics: admin.boolean("open_metrics")?,
         };
     }
+    draft.auth = auth::read(document, top.table("auth")?, top.table("acl")?)?;
     if let Some(table) = top.table("limits")? {
         let section = Section::new(document, "[limits]", &limits::names(), table)?;
         read_limits(&section, &mut draft.limits)?;
@@ -211,7 +217,7 @@ fn sharing(document: &Document<'_>, table: &DeTable<'_>) -> Result<Sharing, Conf
 }
 
 /// One table of the document whose keys are known to be valid.
-struct Section<'a> {
+pub(super) struct Section<'a> {
     document: &'a Document<'a>,
     table: &'a DeTable<'a>,
 }
@@ -220,7 +226,7 @@ type Value<'a> = &'a Spanned<DeValue<'a>>;
 
 impl<'a> Section<'a> {
     /// Refuses keys that the section does not have.
-    fn new(
+    pub(super) fn new(
         document: &'a Document<'a>,
         title: &str,
         keys: &[&str],
@@ -244,7 +250,7 @@ impl<'a> Section<'a> {
             .error(value.span(), format!("{key} must be {wanted}, not {found}"))
     }
 
-    fn string(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
+    pub(super) fn string(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
@@ -258,7 +264,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn parsed<T: FromStr<Err = String>>(&self, key: &str) -> Result<Option<T>, ConfigError> {
+    pub(super) fn parsed<T: FromStr<Err = String>>(&self, key: &str) -> Result<Option<T>, ConfigError> {
         self.parsed_by(key, |text| text.parse().map_err(|error| format!("{key} {error}")))
     }
 
@@ -276,7 +282,7 @@ impl<'a> Section<'a> {
             .map_err(|error| self.document.error(at, error))
     }
 
-    fn boolean(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+    pub(super) fn boolean(&self, key: &str) -> Result<Option<bool>, ConfigError> {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
@@ -286,7 +292,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn number(&self, key: &str, min: u64, max: u64) -> Result<Option<u64>, ConfigError> {
+    pub(super) fn number(&self, key: &str, min: u64, max: u64) -> Result<Option<u64>, ConfigError> {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
@@ -302,7 +308,31 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn table(&self, key: &str) -> Result<Option<&'a DeTable<'a>>, ConfigError> {
+    /// A list of words.
+    pub(super) fn words(&self, key: &str) -> Result<Option<Vec<&'a str>>, ConfigError> {
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
+        let wanted = "a list of words in quotes";
+        let DeValue::Array(items) = value.get_ref() else {
+            return Err(self.wrong(key, value, wanted));
+        };
+        let word = |item: &'a Spanned<DeValue<'a>>| match item.get_ref() {
+            DeValue::String(text) => Ok(text.as_ref()),
+            _ => Err(self.wrong(key, item, wanted)),
+        };
+        items.iter().map(word).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// What is wrong with a key, or with the section for the lack of it; told at the key's place, or else
+    /// at that of the first key of the section.
+    pub(super) fn lacks(&self, key: &str, what: &str) -> ConfigError {
+        let first = || self.table.keys().next().map(Spanned::span);
+        let at = self.value(key).map(Spanned::span).or_else(first);
+        self.document.error(at.unwrap_or(0..0), what)
+    }
+
+    pub(super) fn table(&self, key: &str) -> Result<Option<&'a DeTable<'a>>, ConfigError> {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
@@ -344,13 +374,17 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 /// The sentence for a key that a section does not have.
 fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
     let limit_keys = limits::names();
-    let all: [(&str, &[&str]); 6] = [
+    let all: [(&str, &[&str]); 10] = [
         ("the top level", TOP),
         ("[[listener]]", LISTENER),
         ("[log]", LOG),
         ("[shared_subscriptions]", SHARED),
         ("[admin]", ADMIN),
         ("[limits]", &limit_keys),
+        ("[auth]", auth::AUTH),
+        ("[auth.jwt]", auth::JWT),
+        ("[auth.http]", auth::HTTP),
+        ("[acl]", auth::ACL),
     ];
     let place = if title.is_empty() {
         String::new()

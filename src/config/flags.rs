@@ -11,6 +11,8 @@ use super::{
     AdminConfig, Config, HostPort, LISTEN_DEFAULT, LISTENERS_MAX, ListenerConfig, LogConfig, LogFormat,
     LogLevel, NAME_DEFAULT, REGISTRY_PORT_DEFAULT, WORKER_THREADS_MAX,
 };
+use crate::access::identity::Method;
+use crate::access::settings::Settings;
 use crate::node_name::NodeName;
 use crate::registry::CookieSource;
 use crate::registry::cookie::COOKIE_VARIABLE;
@@ -44,6 +46,8 @@ pub struct Flags {
     pub admin: Option<String>,
     /// `--registry-port`.
     pub registry_port: Option<u16>,
+    /// `--allow-anonymous`.
+    pub allow_anonymous: bool,
 }
 
 /// What the process environment says. A value, so that tests need no environment of their own.
@@ -184,8 +188,27 @@ pub(super) fn lay_over(
         limits: draft.limits,
         sharing: draft.sharing,
         admin: admin(flags.admin.as_deref(), draft.admin)?,
+        auth: auth(flags, environment, draft.auth)?,
         file: flags.config.clone(),
     })
+}
+
+/// What the file says of access, with whole paths.
+fn auth(flags: &Flags, environment: &Environment, mut auth: Settings) -> Result<Settings, ConfigError> {
+    for path in [&mut auth.password_file, &mut auth.acl_file] {
+        *path = path.take().map(|path| environment.expanded(path));
+    }
+    if let Some(jwt) = &mut auth.jwt {
+        jwt.key_file = environment.expanded(std::mem::take(&mut jwt.key_file));
+    }
+    if flags.allow_anonymous {
+        if !auth.chain.contains(&Method::Anonymous) {
+            let what = "--allow-anonymous has no effect: the chain of [auth] does not name anonymous";
+            return Err(ConfigError::new(what.into()));
+        }
+        auth.allow_anonymous = Some(true);
+    }
+    Ok(auth)
 }
 
 /// The value of a flag that is one word or address.

@@ -5,6 +5,7 @@
 //! [`Config::load`] checks everything before a port is opened; each [`ConfigError`] is one sentence
 //! that names the place and the remedy.
 
+mod auth;
 mod file;
 mod flags;
 mod limits;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::broker::desk::Sharing;
+use crate::access::settings::Settings;
 use crate::node_name::NodeName;
 use crate::registry::CookieSource;
 pub use file::ConfigError;
@@ -64,6 +66,8 @@ pub struct Config {
     pub sharing: Sharing,
     /// The HTTP API, if it is switched on.
     pub admin: Option<AdminConfig>,
+    /// Who may come in, and what they may do.
+    pub auth: Settings,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
 }

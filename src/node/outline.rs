@@ -1,5 +1,7 @@
 //! The tree that a configuration would start, without starting it.
 
+use std::sync::Arc;
+
 use actix_rt::System;
 use supervisors::Outline;
 
@@ -19,7 +21,10 @@ const NO_COOKIE: &str = "no secret, only a drawing";
 /// # Errors
 /// One sentence, when a listener's host is not known or the environment is wrong.
 pub fn outline(config: Config) -> Result<Vec<Outline>, String> {
-    let unopened = |listener| Ok::<_, String>(Door::unopened(where_to_listen(listener)?, terms(&config)));
+    let unopened = |listener| {
+        let address = where_to_listen(listener)?;
+        Ok::<_, String>(Door::unopened(address, terms(&config, address)))
+    };
     let doors = config
         .listeners
         .iter()
@@ -32,7 +37,7 @@ pub fn outline(config: Config) -> Result<Vec<Outline>, String> {
         let here = System::current().arbiter().clone();
         let workers = vec![here.clone(); config.worker_threads];
         let arbiters = Arbiters::new(workers, here.clone(), here);
-        let plan = Plan::new(config, cookie, endpoint, (doors, entrance), arbiters);
+        let plan = Plan::new(config, cookie, Arc::default(), endpoint, (doors, entrance), arbiters);
         Ok(tree::root(&plan).outline())
     })
 }

@@ -15,6 +15,7 @@ use crate::admin::control::{Control, ControlOptions, Serve};
 use crate::admin::http::{Entrance, Hall};
 use crate::admin::protocol::Access;
 use crate::broker::door::Door;
+use crate::broker::keyring::Keyring;
 use crate::broker::tables::{Arbiters, Names, Shelf, Tables};
 use crate::cluster::Cluster;
 use crate::cluster::gate::TakeControl;
@@ -32,6 +33,8 @@ pub struct Inner {
     pub config: Config,
     /// The cookie.
     pub cookie: Cookie,
+    /// Who may come in, and do what.
+    pub keyring: Arc<Keyring>,
     /// Where the registry of this host is.
     pub endpoint: Endpoint,
     /// The bound MQTT ports.
@@ -76,6 +79,7 @@ impl Plan {
     pub fn new(
         config: Config,
         cookie: Cookie,
+        keyring: Arc<Keyring>,
         endpoint: Endpoint,
         (doors, entrance): (Vec<Door>, Option<Entrance>),
         arbiters: Arbiters,
@@ -84,6 +88,7 @@ impl Plan {
         Self(Arc::new(Inner {
             config,
             cookie,
+            keyring,
             endpoint,
             doors,
             entrance,
@@ -129,7 +134,7 @@ impl Plan {
         }
         let (arbiters, names) = (self.arbiters.clone(), self.names.clone());
         let (retained, sharing) = (self.config.limits.retained, self.config.sharing.clone());
-        let tables = Tables::ruled(node, arbiters, names, Arc::default(), retained, sharing);
+        let tables = Tables::ruled(node, arbiters, names, self.keyring.clone(), retained, sharing);
         *shelf = Some(Shelf::new(tables.clone()));
         tables
     }
@@ -219,6 +224,21 @@ impl Plan {
                 tracing::warn!("a command was not answered: nobody serves operators just now");
             }
         })
+    }
+
+    /// Reads the password file and the ACL file again, without dropping a client; one sentence for each,
+    /// `Err` where what was there before stays. Also in the log.
+    pub async fn reload(&self) -> Vec<Result<String, String>> {
+        let keyring = self.keyring.clone();
+        let read = tokio::task::spawn_blocking(move || keyring.reload()).await;
+        let said = read.unwrap_or_else(|error| vec![Err(format!("the files could not be read: {error}"))]);
+        for sentence in &said {
+            match sentence {
+                Ok(sentence) => tracing::info!("read again: {sentence}"),
+                Err(sentence) => tracing::error!("not read again: {sentence}"),
+            }
+        }
+        said
     }
 
     /// What Control is given.

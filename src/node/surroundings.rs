@@ -219,6 +219,10 @@ impl Surroundings for Rooms {
         })
     }
 
+    fn reload(&self) -> LocalBoxFuture<'_, Vec<Result<String, String>>> {
+        Box::pin(self.0.reload())
+    }
+
     fn stop(&self) {
         self.0.stop.notify_one();
     }

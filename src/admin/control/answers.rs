@@ -80,6 +80,13 @@ pub(super) async fn answer(
             to.reply(&Reply::Text(crate::admin::metrics::text(figures))).await
         }
         Request::Access => to.reply(&Reply::Access(options.access.clone())).await,
+        Request::Reload => {
+            let said = around.reload().await.into_iter().map(|said| match said {
+                Ok(sentence) => (true, sentence),
+                Err(sentence) => (false, sentence),
+            });
+            to.reply(&Reply::Reloaded(said.collect())).await
+        }
         // The connection stops the node when this is answered.
         Request::Stop => Ok(()),
     }

@@ -42,6 +42,7 @@ fn the_bytes_of_every_request_are_frozen() {
         &Request::Children { path: "r".into() },
         "0000000b000000000000000172",
     );
+    golden(&Request::Reload, "00000013");
     for (how, number) in [
         (Steering::Kill, "00000000"),
         (Steering::StopChild, "00000001"),
@@ -120,6 +121,10 @@ fn the_bytes_of_replies_are_frozen() {
         token: Some("t".into()),
     };
     golden(&Reply::Access(access), "0000000e0001000000000000000174");
+    golden(
+        &Reply::Reloaded(vec![(true, "r".into())]),
+        "0000000f000000000000000101000000000000000172",
+    );
 }
 
 #[test]
