@@ -14,8 +14,8 @@ mod surroundings;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use actix_rt::{Arbiter, System};
 use supervisors::{ExitReason, Root, TerminateChild, TreeOptions};
@@ -85,7 +85,14 @@ async fn prepare(config: Config) -> Result<Plan, String> {
         Arbiter::new().handle(),
         System::current().arbiter().clone(),
     );
-    Ok(Plan::new(config, cookie, keyring, endpoint, (doors, entrance), arbiters))
+    Ok(Plan::new(
+        config,
+        cookie,
+        keyring,
+        endpoint,
+        (doors, entrance),
+        arbiters,
+    ))
 }
 
 /// A running node of the same name would make both unreachable by name.

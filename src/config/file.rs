@@ -13,8 +13,8 @@ use toml::de::{DeTable, DeValue};
 use super::auth;
 use super::limits::{self, Limits};
 use super::{HostPort, LogFormat, LogLevel, WORKER_THREADS_MAX};
-use crate::broker::desk::Sharing;
 use crate::access::settings::Settings;
+use crate::broker::desk::Sharing;
 use crate::node_name::NodeName;
 
 /// Largest configuration file that is read, in bytes. A path like `/dev/zero` must end.
@@ -45,6 +45,7 @@ pub(super) struct Draft {
     pub(super) log_level: Option<LogLevel>,
     pub(super) allow_crash: Option<bool>,
     pub(super) worker_threads: Option<usize>,
+    pub(super) auth: Settings,
     pub(super) limits: Limits,
     pub(super) sharing: Sharing,
     pub(super) admin: AdminDraft,
@@ -56,7 +57,6 @@ pub(super) struct AdminDraft {
     pub(super) listen: Option<HostPort>,
     pub(super) allow_remote: Option<bool>,
     pub(super) open_metrics: Option<bool>,
-    pub(super) auth: Settings,
 }
 
 /// Keys by section; the top level has no name. `[limits]` has its own table ([`limits::KEYS`]).

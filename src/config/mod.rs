@@ -14,8 +14,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::broker::desk::Sharing;
 use crate::access::settings::Settings;
+use crate::broker::desk::Sharing;
 use crate::node_name::NodeName;
 use crate::registry::CookieSource;
 pub use file::ConfigError;

@@ -37,7 +37,14 @@ pub fn outline(config: Config) -> Result<Vec<Outline>, String> {
         let here = System::current().arbiter().clone();
         let workers = vec![here.clone(); config.worker_threads];
         let arbiters = Arbiters::new(workers, here.clone(), here);
-        let plan = Plan::new(config, cookie, Arc::default(), endpoint, (doors, entrance), arbiters);
+        let plan = Plan::new(
+            config,
+            cookie,
+            Arc::default(),
+            endpoint,
+            (doors, entrance),
+            arbiters,
+        );
         Ok(tree::root(&plan).outline())
     })
 }
