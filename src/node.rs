@@ -12,7 +12,7 @@ mod process;
 mod surroundings;
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,12 +23,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::admin::http::Entrance;
-use crate::broker::door::{Door, Terms};
+use crate::broker::door::{Address, Door, Terms};
 use crate::broker::keyring::Keyring;
 use crate::broker::tables::Arbiters;
+use crate::broker::tls::Certificate;
 use crate::cli::{EXIT_FAILED, EXIT_GAVE_UP};
 use crate::cluster::connector::Drain;
-use crate::config::{Config, ListenerConfig};
+use crate::config::{Config, Listen, ListenerConfig};
 use crate::limits::{DRAIN_STEP_WITHIN, REGISTRY_SETTLES_WITHIN};
 use crate::registry::actor::Settled;
 use crate::registry::{Cookie, Endpoint, Identity, RegistryClient};
@@ -67,11 +68,7 @@ async fn prepare(config: Config) -> Result<Plan, String> {
     endpoint.contact.set_port(config.registry_port);
     refuse_twin(&config, &cookie).await?;
     let keyring = Arc::new(Keyring::open(&config.auth)?);
-    let doors = config
-        .listeners
-        .iter()
-        .map(|listener| open_door(&config, listener));
-    let doors = doors.collect::<Result<Vec<_>, _>>()?;
+    let doors = open_doors(&config)?;
     let entrance = config
         .admin
         .as_ref()
@@ -108,33 +105,73 @@ async fn refuse_twin(config: &Config, cookie: &Cookie) -> Result<(), String> {
     }
 }
 
-fn terms(config: &Config, address: SocketAddr) -> Terms {
-    let local = address.ip().to_canonical().is_loopback();
+/// What a listener grants. Reads its certificate, so that a mistake in it is told before any port opens.
+fn terms(config: &Config, listener: &ListenerConfig, address: &Address) -> Result<Terms, String> {
+    let files = listener.tls.clone();
+    let certificate = files.map(Certificate::load).transpose()?;
+    Ok(Terms {
+        certificate: certificate.map(Arc::new),
+        ..terms_unread(config, listener, address)
+    })
+}
+
+/// The same without its certificate, for a look at the tree without a start.
+fn terms_unread(config: &Config, listener: &ListenerConfig, address: &Address) -> Terms {
+    // Behind a proxy of this host is the whole world.
+    let local = address.is_local() && !listener.proxy_protocol;
     Terms {
-        allow_anonymous: config.auth.anonymous_allowed(None, local),
+        allow_anonymous: config.auth.anonymous_allowed(listener.allow_anonymous, local),
+        protocol: listener.protocol,
+        connections_max: listener.connections_max.unwrap_or(usize::MAX),
+        proxy_protocol: listener.proxy_protocol,
+        websocket_path: listener.websocket_path.clone(),
+        certificate_cn_is_username: listener.certificate_cn_is_username,
         ..Terms::plain(config.limits.connect_deadline, config.limits.client)
     }
 }
 
-fn where_to_listen(listener: &ListenerConfig) -> Result<SocketAddr, String> {
-    let listen = &listener.listen;
-    let address = (listen.host.as_str(), listen.port).to_socket_addrs();
-    address.ok().and_then(|mut found| found.next()).ok_or_else(|| {
+fn where_to_listen(listener: &ListenerConfig) -> Result<Address, String> {
+    let listen = match &listener.listen {
+        Listen::Unix(path) => return Ok(Address::Unix(path.clone())),
+        Listen::Tcp(listen) => listen,
+    };
+    let found = (listen.host.as_str(), listen.port).to_socket_addrs().ok();
+    let found = found.and_then(|mut found| found.next()).map(Address::Tcp);
+    found.ok_or_else(|| {
         format!("cannot listen on {listen}: the host is not known here; give another --listen")
     })
 }
 
-fn open_door(config: &Config, listener: &ListenerConfig) -> Result<Door, String> {
+/// First everything that can be wrong without a port, then the ports.
+fn open_doors(config: &Config) -> Result<Vec<Door>, String> {
+    let planned = config.listeners.iter().map(|listener| {
+        let address = where_to_listen(listener)?;
+        let terms = terms(config, listener, &address)?;
+        Ok((listener, address, terms))
+    });
+    let planned = planned.collect::<Result<Vec<_>, String>>()?;
+    let opened = planned.into_iter().map(|(listener, address, terms)| {
+        Door::open(&address, listener.unix_mode, terms).map_err(|error| cannot_listen(listener, &error))
+    });
+    opened.collect()
+}
+
+fn cannot_listen(listener: &ListenerConfig, error: &io::Error) -> String {
     let listen = &listener.listen;
-    let address = where_to_listen(listener)?;
-    Door::bind(address, terms(config, address)).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
+    match (error.kind(), listen) {
+        (io::ErrorKind::AddrInUse, Listen::Tcp(_)) => {
             format!(
                 "cannot listen on {listen}: the port is in use; stop who has it, or give another --listen"
             )
         }
-        _ => format!("cannot listen on {listen}: {error}; give another --listen"),
-    })
+        (io::ErrorKind::AddrInUse, Listen::Unix(_)) => {
+            format!("cannot listen on {listen}: another process serves it; stop it, or give another path")
+        }
+        (_, Listen::Tcp(_)) => format!("cannot listen on {listen}: {error}; give another --listen"),
+        (_, Listen::Unix(_)) => {
+            format!("cannot listen on {listen}: {error}; give a path in a directory that this user may write")
+        }
+    }
 }
 
 /// Whether a door refuses everybody: there is nothing to prove, and bringing nothing is not enough.
@@ -161,7 +198,7 @@ async fn live(plan: Plan) -> Result<ExitCode, Refusal> {
     let _ = plan.tree.set(root.tree());
     tracing::info!("supervision tree\n{}", crate::cli::draw_tree(&root.tree()));
     let port = plan.wing().map_or(0, |wing| wing.gate_port());
-    let listeners: Vec<_> = plan.doors.iter().map(|door| door.address().to_string()).collect();
+    let listeners: Vec<_> = plan.doors.iter().map(Door::url).collect();
     for door in plan.doors.iter().filter(|door| nobody_comes_in(&plan, door)) {
         tracing::warn!(
             door = %door.name(),
@@ -170,8 +207,7 @@ async fn live(plan: Plan) -> Result<ExitCode, Refusal> {
         );
     }
     // Before it is said that the node has started: whoever reads that may stop it.
-    let interrupt = signal(SignalKind::interrupt());
-    let signals = signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, interrupt?)));
+    let signals = Signals::listen();
     tracing::info!(
         node = %plan.tables().node, listeners = %listeners.join(","), port, registry = %plan.endpoint.contact,
         started_in_ms = began.elapsed().as_millis() as u64, "node started"
@@ -179,8 +215,41 @@ async fn live(plan: Plan) -> Result<ExitCode, Refusal> {
     Ok(wait_for_the_end(&plan, &root, signals).await)
 }
 
-async fn wait_for_the_end(plan: &Plan, root: &Root, signals: io::Result<(Signal, Signal)>) -> ExitCode {
-    let Ok((mut terminate, mut interrupt)) = signals else {
+/// What a service manager or a person at the terminal says.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// SIGHUP: what files say is read again, and no client notices. What is wrong in them is logged and
+    /// changes nothing.
+    async fn reload_on_hangup(hangup: &mut Signal, plan: &Plan) {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: reading certificates again");
+            plan.doors.iter().for_each(Door::reload);
+        }
+        // No signal will come any more.
+        std::future::pending().await
+    }
+}
+
+async fn wait_for_the_end(plan: &Plan, root: &Root, signals: io::Result<Signals>) -> ExitCode {
+    let Ok(Signals {
+        mut terminate,
+        mut interrupt,
+        mut hangup,
+    }) = signals
+    else {
         tracing::error!("signals cannot be received; stopping");
         return drain(plan, root).await;
     };
@@ -192,6 +261,7 @@ async fn wait_for_the_end(plan: &Plan, root: &Root, signals: io::Result<(Signal,
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
         () = plan.stop.notified() => "an operator's command",
+        () = Signals::reload_on_hangup(&mut hangup, plan) => return ExitCode::from(EXIT_FAILED),
     };
     tracing::info!(node = %plan.config.name, because = why, "node stopping");
     tokio::select! {

@@ -16,6 +16,7 @@ use bytestring::ByteString;
 use supervisors::{CallError, ChildSpec, Context, InitError, Restart, Shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use self::doorstep::Turned;
 use super::admission::{Admission, Threshold};
 use super::clients::{Connect, ConnectError};
 use super::door::{Seat, Terms};
@@ -29,6 +30,10 @@ use crate::mqtt::packet::{self, ConnAck, Packet, ProtocolVersion};
 use crate::mqtt::properties::ConnAckProperties;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::event::Attach;
+
+mod doorstep;
+mod proxy;
+mod upgrade;
 
 /// Longest that a CONNECT may wait for its session (design: no CONNECT waits longer).
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(5);
@@ -52,7 +57,6 @@ enum Hello {
     Refused(ProtocolVersion, ReasonCode),
     Malformed(DecodeError),
     Closed,
-    Late,
 }
 
 /// A client that may come in.
@@ -101,13 +105,29 @@ impl Actor for Connection {
     }
 }
 
-/// From the first byte to the adoption.
-async fn live(tables: Arc<Tables>, worker: usize, socket: Socket, origin: Origin) {
+/// From the first byte to the adoption. All that comes before the CONNECT is under its deadline.
+async fn live(tables: Arc<Tables>, worker: usize, socket: Socket, mut origin: Origin) {
     let counters = &tables.counters[worker];
-    let mut transport = Transport::Plain(socket);
     let deadline = origin.terms().connect_deadline;
-    let hello = tokio::time::timeout(deadline, come_in(&tables, worker, &mut transport, &origin)).await;
-    match hello.unwrap_or(Hello::Late) {
+    let hello = async {
+        let mut transport = doorstep::come_in(socket, &mut origin).await?;
+        let hello = come_in(&tables, worker, &mut transport, &origin).await;
+        Ok::<_, Turned>((transport, hello))
+    };
+    match tokio::time::timeout(deadline, hello).await {
+        Ok(Ok((transport, hello))) => greet(&tables, worker, transport, origin, hello).await,
+        Ok(Err(turned)) => {
+            turned.count(counters);
+            let (door, peer) = (origin.listener(), origin.peer());
+            tracing::debug!(door, %peer, why = %turned, "a socket was turned away");
+        }
+        Err(_) => counters.connects_late.one(),
+    }
+}
+
+async fn greet(tables: &Arc<Tables>, worker: usize, mut transport: Transport, origin: Origin, hello: Hello) {
+    let counters = &tables.counters[worker];
+    match hello {
         Hello::Admitted(admitted) => {
             let Ok(transport) = transport.park() else { return };
             let arrival = Arrival {
@@ -117,7 +137,7 @@ async fn live(tables: Arc<Tables>, worker: usize, socket: Socket, origin: Origin
                 read_ahead: admitted.read_ahead,
                 identity: admitted.identity,
             };
-            adopt(&tables, worker, arrival).await;
+            adopt(tables, worker, arrival).await;
         }
         Hello::Refused(version, reason) => {
             counters.connects_refused.one();
@@ -125,12 +145,11 @@ async fn live(tables: Arc<Tables>, worker: usize, socket: Socket, origin: Origin
         }
         Hello::Malformed(error) => {
             counters.connects_refused.one();
-            tracing::debug!(%error, "a client's first packet was refused");
+            tracing::debug!(peer = %origin.peer(), %error, "a client's first packet was refused");
             if let Some((version, packet)) = error.answer_packet() {
                 answer(&mut transport, version, &packet).await;
             }
         }
-        Hello::Late => counters.connects_late.one(),
         Hello::Closed => {}
     }
 }

@@ -67,6 +67,12 @@ counters! {
     connects_undecided,
     /// Sockets that sent no CONNECT in time.
     connects_late,
+    /// Sockets without the PROXY header that their listener expects, or with a bad one.
+    proxy_headers_refused,
+    /// Sockets whose TLS handshake failed.
+    tls_handshakes_failed,
+    /// Sockets whose request for a WebSocket was refused.
+    upgrades_refused,
     /// Packets that were not handled: the same one had crashed its client's session twice.
     packets_poisonous,
     /// Messages that were not retained because the store was full.

@@ -2,16 +2,26 @@
 //! serves it and belongs to the node, so that a crash closes no port.
 
 use std::fmt;
+use std::fs::Permissions;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use socket2::{SockAddr, Socket, Type};
+
+use super::tls::Certificate;
 use crate::session::event::ClientLimits;
 
 /// Sockets that wait in the kernel until they are accepted.
 const BACKLOG: i32 = 4096;
+
+/// Path of the WebSocket upgrade unless configured otherwise; EMQX, HiveMQ and most clients have the same.
+pub const WEBSOCKET_PATH_DEFAULT: &str = "/mqtt";
 
 /// Where clients find a door.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,10 +33,19 @@ pub enum Address {
 }
 
 impl Address {
-    /// Whether only processes of this host can reach it.
+    /// Whether it is a socket file.
     #[must_use]
     pub fn is_unix(&self) -> bool {
         matches!(self, Self::Unix(_))
+    }
+
+    /// Whether only processes of this host reach it: a loopback address or a socket file.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
     }
 }
 
@@ -86,6 +105,8 @@ pub struct Terms {
     pub certificate_cn_is_username: bool,
     /// Whether a client that brings nothing may come in, unless the chain of `[auth]` has no `anonymous`.
     pub allow_anonymous: bool,
+    /// What the door shows to clients, if it speaks TLS.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 impl Terms {
@@ -98,9 +119,10 @@ impl Terms {
             client,
             connections_max: usize::MAX,
             proxy_protocol: false,
-            websocket_path: "/mqtt".into(),
+            websocket_path: WEBSOCKET_PATH_DEFAULT.into(),
             certificate_cn_is_username: false,
             allow_anonymous: true,
+            certificate: None,
         }
     }
 }
@@ -115,7 +137,7 @@ struct Inner {
     address: Address,
     name: String,
     terms: Terms,
-    socket: Mutex<Option<TcpListener>>,
+    socket: Mutex<Option<Ear>>,
     taken: AtomicUsize,
 }
 
@@ -138,7 +160,7 @@ impl Drop for Seat {
 }
 
 impl Door {
-    fn new(address: Address, terms: Terms, socket: Option<TcpListener>) -> Self {
+    fn new(address: Address, terms: Terms, socket: Option<Ear>) -> Self {
         let scheme = match (terms.protocol, address.is_unix()) {
             (Protocol::Mqtt, false) => "tcp",
             (Protocol::Mqtt, true) => "unix",
@@ -155,29 +177,39 @@ impl Door {
         }))
     }
 
-    /// Binds a port; port 0 lets the system choose.
+    /// Opens the door; TCP port 0 lets the system choose. A socket file gets `unix_mode`; one that nobody
+    /// serves any more is replaced.
     ///
     /// # Errors
     /// What the system says, as when the port is in use. Nothing is open then.
-    pub fn bind(address: SocketAddr, terms: Terms) -> std::io::Result<Self> {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(address),
-            socket2::Type::STREAM,
-            Some(socket2::Protocol::TCP),
-        )?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        let socket: TcpListener = socket.into();
-        let address = Address::Tcp(socket.local_addr()?);
+    pub fn open(address: &Address, unix_mode: u32, terms: Terms) -> io::Result<Self> {
+        let (address, socket) = match address {
+            Address::Tcp(address) => {
+                let socket = tcp(*address)?;
+                (Address::Tcp(socket.local_addr()?), Ear::Tcp(socket))
+            }
+            Address::Unix(path) => (address.clone(), Ear::Unix(unix(path, unix_mode)?)),
+        };
         Ok(Self::new(address, terms, Some(socket)))
     }
 
-    /// A port that is not opened, for a look at the tree without a start.
+    /// A door that is not opened, for a look at the tree without a start.
     #[must_use]
-    pub fn unopened(address: SocketAddr, terms: Terms) -> Self {
-        Self::new(Address::Tcp(address), terms, None)
+    pub fn unopened(address: Address, terms: Terms) -> Self {
+        Self::new(address, terms, None)
+    }
+
+    /// For people and for clients: `mqtts://0.0.0.0:8883`, `ws://127.0.0.1:8083/mqtt`, `unix:/run/e.sock`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let (address, path) = (self.address(), &self.terms().websocket_path);
+        match (self.terms().protocol, address) {
+            (Protocol::Mqtt, Address::Unix(path)) => format!("unix:{}", path.display()),
+            (Protocol::Mqtt, _) => format!("mqtt://{address}"),
+            (Protocol::Mqtts, _) => format!("mqtts://{address}"),
+            (Protocol::Ws, _) => format!("ws://{address}{path}"),
+            (Protocol::Wss, _) => format!("wss://{address}{path}"),
+        }
     }
 
     /// Where it is.
@@ -212,20 +244,81 @@ impl Door {
         taken.is_ok().then(|| Seat(self.clone()))
     }
 
-    /// Closes the port for good: the drain's first step.
+    /// Closes the door for good and removes its socket file: the drain's first step.
     pub fn close(&self) {
-        self.0
+        let closed = self
+            .0
             .socket
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        if let (Some(_), Address::Unix(path)) = (closed, &self.0.address) {
+            // A file that is gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
-    pub(super) fn duplicate(&self) -> std::io::Result<TcpListener> {
+    /// Reads the certificate's files again, if there are any; connections keep what they were opened with.
+    pub fn reload(&self) {
+        let Some(certificate) = &self.0.terms.certificate else {
+            return;
+        };
+        match certificate.reload() {
+            Ok(()) => tracing::info!(door = self.name(), "certificate read again"),
+            Err(error) => {
+                tracing::error!(door = self.name(), %error, "the certificate in use is kept");
+            }
+        }
+    }
+
+    /// A handle of the open socket for one life of the listener.
+    pub(super) fn duplicate(&self) -> io::Result<Ear> {
         let socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner);
         match socket.as_ref() {
-            Some(socket) => socket.try_clone(),
-            None => Err(std::io::Error::other("the door is closed")),
+            Some(Ear::Tcp(socket)) => socket.try_clone().map(Ear::Tcp),
+            Some(Ear::Unix(socket)) => socket.try_clone().map(Ear::Unix),
+            None => Err(io::Error::other("the door is closed")),
         }
     }
 }
+
+/// A bound socket that belongs to no event loop.
+#[derive(Debug)]
+pub(super) enum Ear {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            let what = "there is a file of that name that is no socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+        }
+        match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) => return Err(error),
+        }
+    }
+    let socket = Socket::new(socket2::Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Before anybody can connect: a socket that does not listen yet refuses.
+    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 //! Tells:    connections (start)
 //! Dies of:  our bugs only; sockets that wait in the backlog are taken up by its next life
 
-use std::net::TcpStream;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, StreamHandler, WrapFuture};
 use supervisors::{ChildSpec, Context, DynamicSupervisor, InitError, Name};
 
 use super::connection::Connection;
-use super::door::Door;
+use super::door::{Door, Ear};
 use super::tables::Tables;
 use super::transport::LooseSocket;
 
@@ -45,15 +45,15 @@ impl Listener {
         connections: &Name<DynamicSupervisor>,
         ctx: &mut Context<Self>,
     ) -> Result<Self, InitError> {
-        let socket = tokio::net::TcpListener::from_std(door.duplicate()?)?;
-        ctx.add_stream(futures_util::stream::unfold(socket, |socket| async move {
-            let accepted = socket.accept().await;
+        let ear = Listening::on(door.duplicate()?)?;
+        ctx.add_stream(futures_util::stream::unfold(ear, |ear| async move {
+            let accepted = ear.accept().await;
             if accepted.is_err() {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            Some((accepted.and_then(|(stream, _)| stream.into_std()), socket))
+            Some((accepted, ear))
         }));
-        tracing::info!(door = door.name(), "listening for MQTT");
+        tracing::info!(door = door.name(), url = door.url(), "listening for MQTT");
         Ok(Self {
             door: door.clone(),
             tables: tables.clone(),
@@ -62,13 +62,13 @@ impl Listener {
         })
     }
 
-    fn hand_over(&mut self, socket: TcpStream, ctx: &mut Context<Self>) {
+    fn hand_over(&mut self, socket: LooseSocket, ctx: &mut Context<Self>) {
         let Some(seat) = self.door.seat() else {
             return self.count_refused();
         };
         let worker = self.accepted % self.tables.arbiters.workers;
         self.accepted = self.accepted.wrapping_add(1);
-        let spec = Connection::spec(&self.tables, worker, LooseSocket::Tcp(socket), seat);
+        let spec = Connection::spec(&self.tables, worker, socket, seat);
         let started = self.connections.start_child(spec).into_actor(self);
         ctx.spawn(started.map(|started, listener, _| {
             if let Err(error) = started {
@@ -84,12 +84,34 @@ impl Listener {
     }
 }
 
+/// The door's socket on the event loop of its listener.
+enum Listening {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Listening {
+    fn on(ear: Ear) -> io::Result<Self> {
+        Ok(match ear {
+            Ear::Tcp(socket) => Self::Tcp(tokio::net::TcpListener::from_std(socket)?),
+            Ear::Unix(socket) => Self::Unix(tokio::net::UnixListener::from_std(socket)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<LooseSocket> {
+        Ok(match self {
+            Self::Tcp(socket) => LooseSocket::Tcp(socket.accept().await?.0.into_std()?),
+            Self::Unix(socket) => LooseSocket::Unix(socket.accept().await?.0.into_std()?),
+        })
+    }
+}
+
 impl Actor for Listener {
     type Context = Context<Self>;
 }
 
-impl StreamHandler<std::io::Result<TcpStream>> for Listener {
-    fn handle(&mut self, accepted: std::io::Result<TcpStream>, ctx: &mut Context<Self>) {
+impl StreamHandler<io::Result<LooseSocket>> for Listener {
+    fn handle(&mut self, accepted: io::Result<LooseSocket>, ctx: &mut Context<Self>) {
         match accepted {
             Ok(socket) => self.hand_over(socket, ctx),
             Err(error) => tracing::warn!(door = self.door.name(), %error, "could not accept a socket"),

@@ -11,6 +11,7 @@
 //! | [`router`] | writes the route table; birth and death of Topics |
 //! | [`session`] | one client: the shell around the session's value |
 //! | [`door`], [`listener`], [`connection`] | open doors, who serves them, and sockets until their CONNECT |
+//! | [`tls`] | certificates of doors: read, checked, read again |
 //! | [`transport`] | TCP, unix sockets, TLS and WebSocket as one stream of bytes |
 //! | [`keyring`], [`gatekeeper`] | who may come in; what of that takes time |
 //! | [`crowd`], [`throttle`] | how many may come in, and how fast anybody may be |
@@ -48,6 +49,7 @@ pub mod session;
 pub mod sys;
 pub mod tables;
 pub mod throttle;
+pub mod tls;
 pub mod topic;
 pub mod transport;
 pub mod tray;

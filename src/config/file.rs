@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::auth;
 use super::limits::{self, Limits};
+use super::listener::{self, ListenerConfig};
 use super::{HostPort, LogFormat, LogLevel, WORKER_THREADS_MAX};
 use crate::access::settings::Settings;
 use crate::broker::desk::Sharing;
@@ -38,7 +39,7 @@ pub(super) struct Draft {
     pub(super) name: Option<NodeName>,
     pub(super) cookie_file: Option<PathBuf>,
     pub(super) data_dir: Option<PathBuf>,
-    pub(super) listeners: Vec<HostPort>,
+    pub(super) listeners: Vec<ListenerConfig>,
     pub(super) registry_port: Option<u16>,
     pub(super) dist_port: Option<u16>,
     pub(super) log_format: Option<LogFormat>,
@@ -76,7 +77,6 @@ const TOP: &[&str] = &[
     "auth",
     "acl",
 ];
-const LISTENER: &[&str] = &["listen"];
 const SHARED: &[&str] = &["strategy", "groups"];
 const LOG: &[&str] = &["format", "level"];
 const ADMIN: &[&str] = &["listen", "allow_remote", "open_metrics"];
@@ -142,14 +142,7 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
         .number("worker_threads", 1, WORKER_THREADS_MAX as u64)?
         .map(|threads| threads as usize);
     for table in top.tables("listener")? {
-        let listener = Section::new(document, "[[listener]]", LISTENER, table.get_ref())?;
-        let listen = listener.parsed("listen")?.ok_or_else(|| {
-            document.error(
-                table.span(),
-                "[[listener]] needs an address, for example listen = \"127.0.0.1:1883\"",
-            )
-        })?;
-        draft.listeners.push(listen);
+        draft.listeners.push(listener::read(document, &table)?);
     }
     if let Some(table) = top.table("log")? {
         let log = Section::new(document, "[log]", LOG, table)?;
@@ -376,7 +369,7 @@ fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
     let limit_keys = limits::names();
     let all: [(&str, &[&str]); 10] = [
         ("the top level", TOP),
-        ("[[listener]]", LISTENER),
+        ("[[listener]]", listener::KEYS),
         ("[log]", LOG),
         ("[shared_subscriptions]", SHARED),
         ("[admin]", ADMIN),

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::file::{AdminDraft, ConfigError, Draft};
 use super::{
-    AdminConfig, Config, HostPort, LISTEN_DEFAULT, LISTENERS_MAX, ListenerConfig, LogConfig, LogFormat,
+    AdminConfig, Config, LISTEN_DEFAULT, LISTENERS_MAX, Listen, ListenerConfig, LogConfig, LogFormat,
     LogLevel, NAME_DEFAULT, REGISTRY_PORT_DEFAULT, WORKER_THREADS_MAX,
 };
 use crate::access::identity::Method;
@@ -148,15 +148,14 @@ pub(super) fn lay_over(
         listeners = flags
             .listen
             .iter()
-            .map(|text| word("--listen", text))
+            .map(|text| word("--listen", text).map(ListenerConfig::plain))
             .collect::<Result<_, _>>()?;
     }
     if listeners.is_empty() {
-        listeners.push(
-            LISTEN_DEFAULT
-                .parse()
-                .expect("the default address is well formed"),
-        );
+        let listen = LISTEN_DEFAULT.parse();
+        listeners.push(ListenerConfig::plain(
+            listen.expect("the default address is well formed"),
+        ));
     }
     let log = LogConfig {
         format: flag_or("--log-format", flags.log_format.as_deref(), draft.log_format)?
@@ -179,7 +178,7 @@ pub(super) fn lay_over(
         name,
         cookie: environment.cookie_source(flags.cookie_file.clone(), draft.cookie_file)?,
         data_dir,
-        listeners: checked_listeners(listeners)?,
+        listeners: checked_listeners(listeners, environment)?,
         registry_port: registry_port.unwrap_or(REGISTRY_PORT_DEFAULT),
         dist_port: flags.dist_port.or(draft.dist_port).unwrap_or(0),
         log,
@@ -249,25 +248,41 @@ fn admin(flag: Option<&str>, draft: AdminDraft) -> Result<Option<AdminConfig>, C
 }
 
 /// No address twice: the second bind would fail, and only after the first had opened.
-fn checked_listeners(addresses: Vec<HostPort>) -> Result<Vec<ListenerConfig>, ConfigError> {
-    if addresses.len() > LISTENERS_MAX {
-        let count = addresses.len();
+fn checked_listeners(
+    mut listeners: Vec<ListenerConfig>,
+    environment: &Environment,
+) -> Result<Vec<ListenerConfig>, ConfigError> {
+    if listeners.len() > LISTENERS_MAX {
+        let count = listeners.len();
         return Err(ConfigError::new(format!(
             "{count} listeners are too many; at most {LISTENERS_MAX} may be set"
         )));
     }
     let mut seen = HashSet::new();
-    for address in addresses.iter().filter(|address| address.port != 0) {
-        if !seen.insert(address) {
+    for listener in &mut listeners {
+        expand(listener, environment);
+        let listen = &listener.listen;
+        if listen.is_fixed() && !seen.insert(listen.clone()) {
             return Err(ConfigError::new(format!(
-                "{address} is listed twice; leave out one of the listeners"
+                "{listen} is listed twice; leave out one of the listeners"
             )));
         }
     }
-    Ok(addresses
-        .into_iter()
-        .map(|listen| ListenerConfig { listen })
-        .collect())
+    Ok(listeners)
+}
+
+fn expand(listener: &mut ListenerConfig, environment: &Environment) {
+    let mut paths: Vec<&mut PathBuf> = Vec::new();
+    if let Listen::Unix(path) = &mut listener.listen {
+        paths.push(path);
+    }
+    if let Some(tls) = &mut listener.tls {
+        paths.extend([&mut tls.certificate, &mut tls.key]);
+        paths.extend(&mut tls.client_ca);
+    }
+    for path in paths {
+        *path = environment.expanded(std::mem::take(path));
+    }
 }
 
 fn worker_threads(flag: Option<usize>, configured: Option<usize>) -> Result<usize, ConfigError> {

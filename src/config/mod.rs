@@ -9,6 +9,7 @@ mod auth;
 mod file;
 mod flags;
 mod limits;
+mod listener;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::registry::CookieSource;
 pub use file::ConfigError;
 pub use flags::{Environment, Flags};
 pub use limits::Limits;
+pub use listener::{Listen, ListenerConfig};
 
 /// Name of a node unless configured otherwise.
 pub const NAME_DEFAULT: &str = "ermine@127.0.0.1";
@@ -102,13 +104,6 @@ impl Config {
             ))
         })
     }
-}
-
-/// One `[[listener]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerConfig {
-    /// Address to bind. Port 0 lets the system choose.
-    pub listen: HostPort,
 }
 
 /// `[admin]`: metrics, health, the JSON API and the observer page.

@@ -38,9 +38,7 @@ fn without_file_and_flags_a_node_listens_on_loopback_only() {
     assert_eq!(config.name.as_str(), "ermine@127.0.0.1");
     assert_eq!(
         config.listeners,
-        [ListenerConfig {
-            listen: "127.0.0.1:1883".parse().unwrap()
-        }]
+        [ListenerConfig::plain("127.0.0.1:1883".parse().unwrap())]
     );
     assert_eq!(config.data_dir, Path::new("/home/kim/.ermine/ermine@127.0.0.1"));
     assert_eq!(config.cookie.to_string(), "/home/kim/.ermine.cookie");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_rt::System;
 use supervisors::Outline;
 
-use super::{Plan, terms, where_to_listen};
+use super::{Plan, terms_unread, where_to_listen};
 use crate::admin::http::Entrance;
 use crate::broker::door::Door;
 use crate::broker::tables::Arbiters;
@@ -23,7 +23,8 @@ const NO_COOKIE: &str = "no secret, only a drawing";
 pub fn outline(config: Config) -> Result<Vec<Outline>, String> {
     let unopened = |listener| {
         let address = where_to_listen(listener)?;
-        Ok::<_, String>(Door::unopened(address, terms(&config, address)))
+        let terms = terms_unread(&config, listener, &address);
+        Ok::<_, String>(Door::unopened(address, terms))
     };
     let doors = config
         .listeners

@@ -20,6 +20,7 @@ use crate::broker::tables::{Arbiters, Names, Shelf, Tables};
 use crate::cluster::Cluster;
 use crate::cluster::gate::TakeControl;
 use crate::config::Config;
+use crate::limits::{REGISTRY_LISTENER_BYTES_MAX, REGISTRY_LISTENERS_MAX};
 use crate::node_name::{Incarnation, NodeId};
 use crate::registry::{Announcement, Cookie, Endpoint, Registry, RegistryConfig};
 
@@ -198,7 +199,10 @@ impl Plan {
     #[must_use]
     pub fn registry_config(&self) -> RegistryConfig {
         let plan = self.clone();
-        let listeners: Vec<String> = self.doors.iter().map(|door| door.address().to_string()).collect();
+        // What does not fit the registry's bounds is not announced: it is there for people to read.
+        let urls = self.doors.iter().map(Door::url);
+        let short = urls.filter(|url| url.len() <= REGISTRY_LISTENER_BYTES_MAX);
+        let listeners: Vec<String> = short.take(REGISTRY_LISTENERS_MAX).collect();
         let announcement = move || Announcement {
             port: plan.wing().map_or(0, |wing| wing.gate_port()),
             listeners: listeners.clone(),

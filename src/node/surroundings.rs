@@ -9,6 +9,7 @@ use super::Plan;
 use crate::admin::control::Surroundings;
 use crate::admin::protocol::{self, ClientEntry, ClusterStatus, JoinStep, NodeStatus, RouteEntry};
 use crate::broker::clients::{Known, ListClients};
+use crate::broker::door::Door;
 use crate::broker::links::{Routes, Slice};
 use crate::cluster::board::LinkState;
 use crate::cluster::connector::{Join, Leave, Status};
@@ -74,7 +75,7 @@ impl Rooms {
             incarnation: tables.node.incarnation,
             version: env!("CARGO_PKG_VERSION").into(),
             since_ms: millis(plan.since),
-            listeners: plan.doors.iter().map(|door| door.address().to_string()).collect(),
+            listeners: plan.doors.iter().map(Door::url).collect(),
             dist_port: plan.wing().map_or(0, |wing| wing.gate_port()),
             clients: sessions.iter().filter(|known| known.attached).count() as u64,
             sessions: sessions.len() as u64,

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::access::identity::Identity;
-use crate::broker::door::{Door, Terms};
+use crate::broker::door::{Address, Door, Terms};
 use crate::broker::mailman::Mailman;
 use crate::broker::router::Router;
 use crate::broker::session::{Arrival, Claim, Reattach, Session};
@@ -122,7 +122,7 @@ impl Rig {
         });
         let socket_there = accepted.into_std().expect("leaves the runtime");
         let terms = Terms::plain(PATIENCE, client_limits());
-        let door = Door::unopened(address, terms);
+        let door = Door::unopened(Address::Tcp(address), terms);
         let arrival = Arrival {
             attach,
             transport: Parked::plain(LooseSocket::Tcp(socket_there)),
