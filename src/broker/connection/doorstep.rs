@@ -42,7 +42,10 @@ pub(super) async fn come_in(mut socket: Socket, origin: &mut Origin) -> Result<T
     let mut transport = match origin.terms().certificate.as_ref().map(|held| held.config()) {
         None => Transport::Plain(socket),
         Some(config) => {
-            let tls = TlsAcceptor::from(config).accept(socket).await.map_err(Turned::Tls)?;
+            let tls = TlsAcceptor::from(config)
+                .accept(socket)
+                .await
+                .map_err(Turned::Tls)?;
             let (version, common_name) = tls::outcome(tls.get_ref().1);
             origin.was_secured(version, common_name);
             Transport::Tls(Box::new(tls))
