@@ -3,7 +3,9 @@
 //! Order is meaning: a child leans only on those before it. `core` falls: everything after it starts anew,
 //! with fresh tables and a new incarnation. `cluster` falls: local clients notice nothing. The intensities
 //! multiply up the tree: a worker of `core` may fall 5 times in a minute before `core` does, and `core`
-//! twice before the root gives up, stops in order, and the process ends with status 70.
+//! twice before the root gives up, stops in order, and the process ends with status 70. These numbers are
+//! the defaults; `[supervision]` of the configuration names another `intensity` for each. Where it names
+//! none, only temporary children stand below, which use none up.
 
 use supervisors::{ChildSpec, DynamicSpec, Intensity, Strategy, SupervisorSpec};
 
@@ -37,7 +39,8 @@ pub fn root(plan: &Plan) -> ChildSpec {
         ]
     };
     ChildSpec::supervisor("root", plan.control(), move || {
-        SupervisorSpec::new(Strategy::RestForOne, Intensity::new(2, 60), children(&below))
+        let intensity = below.intensity("root", Intensity::new(2, 60));
+        SupervisorSpec::new(Strategy::RestForOne, intensity, children(&below))
     })
     .name(&plan.root)
 }
@@ -48,7 +51,7 @@ fn core(plan: &Plan) -> ChildSpec {
     ChildSpec::supervisor("core", plan.control(), move || {
         let tables = below.renew_tables();
         let topics = DynamicSpec {
-            intensity: Intensity::new(100, 10),
+            intensity: below.intensity("topics", Intensity::new(100, 10)),
             max_children: TOPICS_MAX,
         };
         let mut children: Vec<_> = (0..tables.arbiters.all.len())
@@ -63,8 +66,10 @@ fn core(plan: &Plan) -> ChildSpec {
             Gatekeeper::spec(&tables),
             Sys::spec(&tables),
         ]);
-        SupervisorSpec::new(Strategy::OneForOne, Intensity::new(5, 60), children)
+        let intensity = below.intensity("core", Intensity::new(5, 60));
+        SupervisorSpec::new(Strategy::OneForOne, intensity, children)
     })
+    .name(&plan.names().core)
 }
 
 /// One session per client, in shards; sessions are temporary, so they use up no intensity.
@@ -78,7 +83,8 @@ fn sessions(plan: &Plan) -> ChildSpec {
         let shards = below.names().sessions.iter().enumerate();
         let children =
             shards.map(|(shard, name)| ChildSpec::dynamic(shard.to_string(), below.control(), spec, name));
-        SupervisorSpec::new(Strategy::OneForOne, Intensity::new(5, 60), children.collect())
+        let intensity = below.intensity("sessions", Intensity::new(5, 60));
+        SupervisorSpec::new(Strategy::OneForOne, intensity, children.collect())
     })
 }
 
@@ -103,7 +109,8 @@ fn doors(plan: &Plan) -> ChildSpec {
                 .iter()
                 .map(|door| Listener::spec(&tables, door, &below.connections)),
         );
-        SupervisorSpec::new(Strategy::RestForOne, Intensity::new(5, 30), children)
+        let intensity = below.intensity("doors", Intensity::new(5, 30));
+        SupervisorSpec::new(Strategy::RestForOne, intensity, children)
     })
 }
 
@@ -124,7 +131,8 @@ fn cluster(plan: &Plan) -> ChildSpec {
                 .name(&below.registry),
             Connector::spec(&wing),
         ];
-        SupervisorSpec::new(Strategy::RestForOne, Intensity::new(3, 60), children)
+        let intensity = below.intensity("cluster", Intensity::new(3, 60));
+        SupervisorSpec::new(Strategy::RestForOne, intensity, children)
     })
 }
 
@@ -148,6 +156,7 @@ fn admin(plan: &Plan) -> ChildSpec {
                 Http::spec(below.control(), &hall, &below.visits),
             ]);
         }
-        SupervisorSpec::new(Strategy::OneForOne, Intensity::new(5, 60), children)
+        let intensity = below.intensity("admin", Intensity::new(5, 60));
+        SupervisorSpec::new(Strategy::OneForOne, intensity, children)
     })
 }

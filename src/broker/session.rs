@@ -231,9 +231,7 @@ impl Drop for PortSeat {
         if let Some(will) = self.will.take()
             && self.allows_will(&will)
         {
-            let message = wills::message_of(&will, &self.port.client_id, Instant::now());
-            self.office.counters().injected.one();
-            self.office.publish(&message, None, &mut Holds::default());
+            wills::publish_now(&self.office, &self.port.client_id, will, Instant::now());
         }
     }
 }
@@ -314,6 +312,7 @@ impl Session {
                 self.brake = Brake::new(&attach.limits, now);
                 self.seat.office.set_online(&self.seat.port, true);
                 let will = attach.connect.will.clone().map(Box::new);
+                wills::client_is_back(&self.seat.office, self.value.client_id());
                 self.handle(Event::Attach(attach), now, ctx);
                 if self.wire.is_some() {
                     self.seat.will = will;

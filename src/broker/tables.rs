@@ -13,13 +13,13 @@
 //! | [`Tables::for_clients`], … | everyone | the actor that it lies before |
 //! | [`Tables::counters`] | each arbiter its own block | `sys`, admin |
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use actix_rt::ArbiterHandle;
 use ahash::{AHashMap, RandomState};
 use bytestring::ByteString;
-use supervisors::{DynamicSupervisor, Name};
+use supervisors::{DynamicSupervisor, Name, Supervisor};
 
 use super::clients::{ClientTable, Clients, Fact};
 use super::counters::{Counters, Snapshot};
@@ -50,6 +50,8 @@ pub const ARBITERS_MAX: usize = 64;
 /// The names under which the broker's processes are found; they stay the same through restarts.
 #[derive(Clone)]
 pub struct Names {
+    /// The supervisor that the tables belong to.
+    pub core: Name<Supervisor>,
     /// The router.
     pub router: Name<Router>,
     /// Client id → session.
@@ -73,6 +75,7 @@ impl Names {
     #[must_use]
     pub fn new(arbiters: usize) -> Self {
         Self {
+            core: Name::new("core"),
             router: Name::new("router"),
             clients: Name::new("clients"),
             retainer: Name::new("retainer"),
@@ -166,6 +169,8 @@ pub struct Tables {
     pub hello_bytes: AtomicUsize,
     /// Wills that wait for their delay; written by Wills.
     pub wills: Mutex<WillBook>,
+    /// Whether there may be wills of clients that fell with an earlier life of `core`.
+    pub wills_rest: AtomicBool,
     /// What sessions told Clients.
     pub for_clients: Tray<Fact>,
     /// What publishers and sessions asked of the retainer.
@@ -221,6 +226,7 @@ impl Tables {
             retained_limits: retained,
             hello_bytes: AtomicUsize::new(0),
             wills: Mutex::default(),
+            wills_rest: AtomicBool::new(false),
             poison: Poison::default(),
             keyring,
             shares: Mutex::default(),
@@ -262,6 +268,13 @@ impl Tables {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(filter);
+    }
+
+    /// Whether the life of `core` that these tables belong to goes on. Once it is over, nobody dispatches what
+    /// is published here: what must not be lost waits in a tray for the heir.
+    #[must_use]
+    pub fn stand(&self) -> bool {
+        self.names.core.whereis().is_some()
     }
 
     /// What has been counted so far.
@@ -352,12 +365,14 @@ impl Shelf {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts fresh tables on the shelf, for a new life of `core`, under a new identity.
+    /// Puts fresh tables on the shelf, for a new life of `core`, under a new identity. Of the old ones they
+    /// inherit the wills of the clients that fell with them, and nothing else.
     pub fn renew(&self, node: NodeId) -> Arc<Tables> {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (arbiters, names) = (shelf.arbiters.clone(), shelf.names.clone());
         let (keyring, retained) = (shelf.keyring.clone(), shelf.retained_limits);
         let fresh = Tables::ruled(node, arbiters, names, keyring, retained, shelf.sharing.clone());
+        wills::bequeath(&shelf, &fresh);
         *shelf = fresh.clone();
         fresh
     }

@@ -5,9 +5,16 @@
 //! Asked by: Session ([`Request::Publish`], [`Request::Cancel`]), through its tray
 //! Tells:    Topics and links, by publishing
 //! Dies of:  our bugs only; a torn book is escalated by a failing `init`
+//!
+//! Sessions publish what is due at once themselves ([`publish_now`]). When `core` falls its clients fall with
+//! it, and then there is nobody to publish to: their wills are noted for the next life of `core`
+//! ([`bequeath`]), as section 3.1.2.5 of MQTT 5.0 allows after a failure of the server. They come out
+//! [`REST_AFTER_FALL`] later, when links stand again and subscribers are back; or just before their client
+//! itself is served again ([`client_is_back`]), so that its will never overtakes what it says next.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Handler};
@@ -15,11 +22,16 @@ use ahash::AHashMap;
 use bytestring::ByteString;
 use supervisors::{ChildSpec, Context, InitError};
 
-use super::publish;
+use super::office::Office;
+use super::publish::{self, Holds};
 use super::tables::Tables;
 use super::tray::{Bell, Burden};
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::Will;
+
+/// How long the wills of clients that fell with `core` rest. Clients come back after a second or two (the
+/// retry of mosquitto's and paho's is 1 s), links take up to a second.
+pub const REST_AFTER_FALL: Duration = Duration::from_secs(5);
 
 /// Requests that are done before others of this arbiter have their turn.
 const REQUESTS_PER_BELL: usize = 256;
@@ -54,23 +66,83 @@ pub fn ask(tables: &Tables, request: Request) {
 #[derive(Debug, Default)]
 pub struct WillBook {
     due: AHashMap<ByteString, Instant>,
-    queue: BTreeMap<(Instant, ByteString), Arc<Message>>,
+    queue: BTreeMap<(Instant, ByteString), Entry>,
+    /// Entries of clients that fell with `core`.
+    inherited: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: Arc<Message>,
+    rests: Option<Rests>,
+}
+
+/// Why a will waits whose client fell with `core`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rests {
+    /// Its client wanted no delay: it is published before that client is served again.
+    WasDue,
+    /// Its client wanted a delay: the client that is back in time has no will `[MQTT-3.1.3-9]`.
+    WasDelayed,
 }
 
 impl WillBook {
     /// Notes a will; an earlier one of the same client gives way.
     pub fn put(&mut self, client_id: ByteString, due: Instant, message: Arc<Message>) {
+        self.enter(client_id, due, message, None);
+    }
+
+    fn enter(&mut self, client_id: ByteString, due: Instant, message: Arc<Message>, rests: Option<Rests>) {
         self.cancel(&client_id);
+        self.inherited += usize::from(rests.is_some());
         self.due.insert(client_id.clone(), due);
-        self.queue.insert((due, client_id), message);
+        self.queue.insert((due, client_id), Entry { message, rests });
+    }
+
+    fn remove(&mut self, client_id: &ByteString) -> Option<Entry> {
+        let due = self.due.remove(client_id)?;
+        let entry = self.queue.remove(&(due, client_id.clone()))?;
+        self.inherited -= usize::from(entry.rests.is_some());
+        Some(entry)
+    }
+
+    /// The client is served again; its will, if that is to be published first.
+    fn client_is_back(&mut self, client_id: &ByteString) -> Option<Arc<Message>> {
+        let due = *self.due.get(client_id)?;
+        // One that its session has put there in this life is the session's to cancel.
+        let rests = self.queue.get(&(due, client_id.clone()))?.rests?;
+        let entry = self.remove(client_id)?;
+        (rests == Rests::WasDue).then_some(entry.message)
+    }
+
+    /// Takes over what waited in an earlier life, and what that life did not come to.
+    fn inherit(&mut self, before: WillBook, asked: impl Iterator<Item = Request>, now: Instant) {
+        let rested = now + REST_AFTER_FALL;
+        for ((due, client_id), entry) in before.queue {
+            let rests = entry.rests.or(Some(Rests::WasDelayed));
+            self.enter(client_id, due.max(rested), entry.message, rests);
+        }
+        for request in asked {
+            match request {
+                Request::Publish {
+                    client_id,
+                    will,
+                    delay_s,
+                } => {
+                    let delayed = now.checked_add(Duration::from_secs(delay_s.into()));
+                    let due = delayed.map_or(rested, |due| due.max(rested));
+                    let rests = if delay_s == 0 { Rests::WasDue } else { Rests::WasDelayed };
+                    let message = message_of(&will, &client_id, due);
+                    self.enter(client_id, due, message, Some(rests));
+                }
+                Request::Cancel { client_id } => drop(self.cancel(&client_id)),
+            }
+        }
     }
 
     /// Forgets the will of a client; whether there was one.
     pub fn cancel(&mut self, client_id: &ByteString) -> bool {
-        let Some(due) = self.due.remove(client_id) else {
-            return false;
-        };
-        self.queue.remove(&(due, client_id.clone())).is_some()
+        self.remove(client_id).is_some()
     }
 
     /// When the next will is due.
@@ -84,10 +156,59 @@ impl WillBook {
         if self.next()? > now {
             return None;
         }
-        let ((_, client_id), message) = self.queue.pop_first()?;
-        self.due.remove(&client_id);
-        Some(message)
+        let client_id = self.queue.first_key_value()?.0.1.clone();
+        self.remove(&client_id).map(|entry| entry.message)
     }
+}
+
+/// Publishes a will that is due, in the name of a session that has ended. If the life of `core` is over, the
+/// next one does.
+pub(super) fn publish_now(office: &Office, client_id: &ByteString, will: Box<Will>, now: Instant) {
+    if office.tables().stand() {
+        office.counters().injected.one();
+        office.publish(&message_of(&will, client_id, now), None, &mut Holds::default());
+    } else {
+        let request = Request::Publish {
+            client_id: client_id.clone(),
+            will,
+            delay_s: 0,
+        };
+        ask(office.tables(), request);
+    }
+}
+
+/// A client is about to be served. If it fell with an earlier life of `core`, its will goes out now.
+pub(super) fn client_is_back(office: &Office, client_id: &ByteString) {
+    let tables = office.tables();
+    if tables.wills_rest.load(Relaxed) {
+        let will = lock(&tables.wills).client_is_back(client_id);
+        if let Some(message) = will {
+            office.counters().injected.one();
+            office.publish(&message, None, &mut Holds::default());
+        }
+    }
+}
+
+/// Leaves the wills of one life of `core` to the next. Called between the two, when no session lives.
+pub(super) fn bequeath(before: &Tables, heir: &Tables) {
+    let waiting = if before.wills.is_poisoned() {
+        tracing::error!("the wills that waited for their delay are lost: the book of wills was torn");
+        WillBook::default()
+    } else {
+        std::mem::take(&mut *lock(&before.wills))
+    };
+    let mut book = lock(&heir.wills);
+    book.inherit(waiting, std::iter::from_fn(|| before.for_wills.take()), Instant::now());
+    heir.wills_rest.store(book.inherited > 0, Relaxed);
+    if book.inherited > 0 {
+        let wills = book.inherited;
+        tracing::warn!(wills, "core fell: the wills of its clients will be published");
+    }
+}
+
+fn lock(wills: &Mutex<WillBook>) -> MutexGuard<'_, WillBook> {
+    // Had it been torn in this life, the `init` of `Wills` would refuse to run, and `core` would fall.
+    wills.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The publisher of wills.
@@ -116,14 +237,16 @@ impl Wills {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut WillBook) -> T) -> T {
-        // Only this actor writes; had it torn the book, `init` would have refused to run.
-        act(&mut self.tables.wills.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut lock(&self.tables.wills))
     }
 
     /// Publishes what is due and comes back when the next one is. A wake that comes too often is harmless.
     fn execute(&mut self, ctx: &mut Context<Self>) {
         while let Some(message) = self.with(|book| book.take_due(Instant::now())) {
             publish_will(&message);
+        }
+        if self.with(|book| book.inherited) == 0 {
+            self.tables.wills_rest.store(false, Relaxed);
         }
         if let Some(next) = self.with(|book| book.next()) {
             ctx.run_later(next.saturating_duration_since(Instant::now()), Self::execute);
@@ -204,40 +327,4 @@ impl Handler<Bell> for Wills {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(text: &'static str) -> Arc<Message> {
-        let will = Will {
-            topic: text.into(),
-            payload: bytes::Bytes::new(),
-            qos: crate::mqtt::packet::QoS::AtMostOnce,
-            retain: false,
-            properties: crate::mqtt::properties::WillProperties::default(),
-        };
-        message_of(&will, &"c".into(), Instant::now())
-    }
-
-    #[test]
-    fn wills_come_out_when_they_are_due_and_in_that_order() {
-        let (now, mut book) = (Instant::now(), WillBook::default());
-        let at = |seconds| now + Duration::from_secs(seconds);
-        book.put("late".into(), at(9), message("late"));
-        book.put("soon".into(), at(3), message("soon"));
-        assert_eq!(book.take_due(at(2)), None);
-        assert_eq!(book.take_due(at(9)).unwrap().topic, "soon");
-        assert_eq!(book.take_due(at(9)).unwrap().topic, "late");
-        assert_eq!(book.take_due(at(9)), None);
-    }
-
-    #[test]
-    fn a_cancelled_will_never_comes_and_a_second_one_replaces_the_first() {
-        let (now, mut book) = (Instant::now(), WillBook::default());
-        book.put("c".into(), now, message("first"));
-        book.put("c".into(), now, message("second"));
-        assert_eq!(book.take_due(now).unwrap().topic, "second");
-        book.put("c".into(), now, message("third"));
-        assert!(book.cancel(&"c".into()) && !book.cancel(&"c".into()));
-        assert_eq!((book.take_due(now), book.next()), (None, None));
-    }
-}
+mod tests;

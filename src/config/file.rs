@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::auth;
 use super::limits::{self, Limits};
 use super::listener::{self, ListenerConfig};
+use super::supervision::{self, Supervision};
 use super::{HostPort, LogFormat, LogLevel, WORKER_THREADS_MAX};
 use crate::access::settings::Settings;
 use crate::broker::desk::Sharing;
@@ -49,6 +50,7 @@ pub(super) struct Draft {
     pub(super) auth: Settings,
     pub(super) limits: Limits,
     pub(super) sharing: Sharing,
+    pub(super) supervision: Supervision,
     pub(super) admin: AdminDraft,
 }
 
@@ -76,6 +78,7 @@ const TOP: &[&str] = &[
     "admin",
     "auth",
     "acl",
+    "supervision",
 ];
 const SHARED: &[&str] = &["strategy", "groups"];
 const LOG: &[&str] = &["format", "level"];
@@ -166,6 +169,10 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
         read_limits(&section, &mut draft.limits)?;
         read_numbers(&section, &limits::NODE_KEYS, &mut draft.limits)?;
     }
+    if let Some(table) = top.table("supervision")? {
+        let section = Section::new(document, "[supervision]", &supervision::SUPERVISORS, table)?;
+        supervision::read(&section, &mut draft.supervision)?;
+    }
     Ok(())
 }
 
@@ -211,7 +218,7 @@ fn sharing(document: &Document<'_>, table: &DeTable<'_>) -> Result<Sharing, Conf
 
 /// One table of the document whose keys are known to be valid.
 pub(super) struct Section<'a> {
-    document: &'a Document<'a>,
+    pub(super) document: &'a Document<'a>,
     table: &'a DeTable<'a>,
 }
 
@@ -233,7 +240,7 @@ impl<'a> Section<'a> {
         Ok(Self { document, table })
     }
 
-    fn value(&self, key: &str) -> Option<Value<'a>> {
+    pub(super) fn value(&self, key: &str) -> Option<Value<'a>> {
         self.table.get(key)
     }
 
@@ -367,7 +374,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 /// The sentence for a key that a section does not have.
 fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
     let limit_keys = limits::names();
-    let all: [(&str, &[&str]); 10] = [
+    let all: [(&str, &[&str]); 12] = [
         ("the top level", TOP),
         ("[[listener]]", listener::KEYS),
         ("[log]", LOG),
@@ -378,6 +385,8 @@ fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
         ("[auth.jwt]", auth::JWT),
         ("[auth.http]", auth::HTTP),
         ("[acl]", auth::ACL),
+        ("[supervision]", &supervision::SUPERVISORS),
+        (supervision::TITLE, &supervision::KEYS),
     ];
     let place = if title.is_empty() {
         String::new()

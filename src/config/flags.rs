@@ -188,6 +188,7 @@ pub(super) fn lay_over(
         sharing: draft.sharing,
         admin: admin(flags.admin.as_deref(), draft.admin)?,
         auth: auth(flags, environment, draft.auth)?,
+        supervision: draft.supervision,
         file: flags.config.clone(),
     })
 }

@@ -10,6 +10,7 @@ mod file;
 mod flags;
 mod limits;
 mod listener;
+mod supervision;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub use file::ConfigError;
 pub use flags::{Environment, Flags};
 pub use limits::Limits;
 pub use listener::{Listen, ListenerConfig};
+pub use supervision::Supervision;
 
 /// Name of a node unless configured otherwise.
 pub const NAME_DEFAULT: &str = "ermine@127.0.0.1";
@@ -70,6 +72,8 @@ pub struct Config {
     pub admin: Option<AdminConfig>,
     /// Who may come in, and what they may do.
     pub auth: Settings,
+    /// How many restarts each supervisor of the tree tolerates.
+    pub supervision: Supervision,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use actix_rt::ArbiterHandle;
-use supervisors::{DynamicSupervisor, Name, Supervisor, Tree};
+use supervisors::{DynamicSupervisor, Intensity, Name, Supervisor, Tree};
 use tokio::sync::Notify;
 
 use super::surroundings::Rooms;
@@ -114,6 +114,12 @@ impl Plan {
     #[must_use]
     pub fn control(&self) -> &ArbiterHandle {
         self.arbiters.control_handle()
+    }
+
+    /// The intensity that the operator has set for a supervisor, or else its default.
+    #[must_use]
+    pub fn intensity(&self, supervisor: &'static str, default: Intensity) -> Intensity {
+        self.config.supervision.of(supervisor).unwrap_or(default)
     }
 
     /// The names of the broker's processes.

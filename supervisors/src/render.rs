@@ -56,18 +56,15 @@ fn supervisor(text: &mut String, report: &SupervisorReport) -> Rendered {
 }
 
 fn restart(text: &mut String, count: RestartCount) -> Rendered {
-    if count.n > count.intensity {
-        return write!(
-            text,
-            "\n    restart: none left of {} in {} s",
-            count.intensity, count.period_s
-        );
+    let period = match count.period_ms {
+        ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
+        ms => format!("{ms} ms"),
+    };
+    let RestartCount { n, intensity, .. } = count;
+    if n > intensity {
+        return write!(text, "\n    restart: none left of {intensity} in {period}");
     }
-    write!(
-        text,
-        "\n    restart: {} of {} in {} s",
-        count.n, count.intensity, count.period_s
-    )
+    write!(text, "\n    restart: {n} of {intensity} in {period}")
 }
 
 fn progress(text: &mut String, report: &ProgressReport) -> Rendered {

@@ -135,8 +135,8 @@ pub struct RestartCount {
     pub n: u32,
     /// How many are tolerated.
     pub intensity: u32,
-    /// The period in seconds.
-    pub period_s: u64,
+    /// The period in milliseconds.
+    pub period_ms: u64,
 }
 
 impl RestartCount {
@@ -144,7 +144,7 @@ impl RestartCount {
         RestartCount {
             n,
             intensity: intensity.restarts,
-            period_s: intensity.period.as_secs(),
+            period_ms: u64::try_from(intensity.period.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

@@ -246,7 +246,12 @@ pub(crate) fn outline_entry(outline: &Outline) -> TreeEntry {
 }
 
 fn intensity(intensity: Intensity) -> String {
-    format!("{}/{}s", intensity.restarts, intensity.period.as_secs())
+    let period = intensity.period;
+    let period = match period.subsec_millis() {
+        0 => format!("{}s", period.as_secs()),
+        _ => format!("{}ms", period.as_millis()),
+    };
+    format!("{}/{period}", intensity.restarts)
 }
 
 fn shutdown(shutdown: Shutdown) -> String {

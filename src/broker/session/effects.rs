@@ -143,8 +143,7 @@ impl Session {
         }
         let client_id = self.value.client_id().clone();
         if delay_s == 0 {
-            let message = wills::message_of(&will, &client_id, now);
-            self.seat.office.publish(&message, None, &mut Holds::default());
+            wills::publish_now(&self.seat.office, &client_id, will, now);
         } else {
             let request = wills::Request::Publish {
                 client_id,

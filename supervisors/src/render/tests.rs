@@ -47,7 +47,7 @@ fn panic() -> ExitReason {
 const COUNT: RestartCount = RestartCount {
     n: 1,
     intensity: 5,
-    period_s: 60,
+    period_ms: 60_000,
 };
 
 fn check(report: &Report, pid: &Pid, text: &str, json: &str) {
@@ -84,7 +84,7 @@ fn a_supervisor_report_reads_as_otps() {
     let json = r#"{"report":"supervisor","at":"2026-08-07T10:00:00.123456Z","supervisor":"root/core",
 "error_context":"child_terminated","reason":{"exit":"killed"},
 "offender":{"pid":"PID","id":"router","actor":"ermine::broker::router::Router","restart_type":"permanent",
-"significant":false,"shutdown":5000,"child_type":"worker"},"restart":{"n":1,"intensity":5,"period_s":60}}"#;
+"significant":false,"shutdown":5000,"child_type":"worker"},"restart":{"n":1,"intensity":5,"period_ms":60000}}"#;
     check(&report, &pid, text, json);
 }
 
@@ -120,7 +120,7 @@ fn a_supervisor_that_gives_up_says_so_in_otps_words() {
 "error_context":"shutdown","reason":"reached_max_restart_intensity",
 "offender":{"pid":null,"nb_children":2,"id":"router","actor":"ermine::broker::router::Router",
 "restart_type":"permanent","significant":false,"shutdown":"brutal_kill","child_type":"worker"},
-"restart":{"n":6,"intensity":5,"period_s":60}}"#;
+"restart":{"n":6,"intensity":5,"period_ms":60000}}"#;
     check(&report, &pid, text, json);
 }
 
@@ -155,7 +155,7 @@ fn a_progress_report_after_a_restart_says_what_it_cost() {
     let json = r#"{"report":"progress","at":"2026-08-07T10:00:00.123456Z","supervisor":"root/core",
 "started":{"pid":"PID","id":"router","actor":"ermine::broker::router::Router","restart_type":"permanent",
 "significant":false,"shutdown":5000,"child_type":"worker"},"generation":2,
-"restart":{"n":1,"intensity":5,"period_s":60},"downtime_us":87,"children_restarted":["clients","wills"]}"#;
+"restart":{"n":1,"intensity":5,"period_ms":60000},"downtime_us":87,"children_restarted":["clients","wills"]}"#;
     check(&report, &pid, text, json);
 }
 
