@@ -9,8 +9,8 @@ use crate::harness::client::Options;
 use crate::harness::host::{Host, Node, eventually};
 use crate::rig::Rig;
 
-const N1: &str = "n1@127.0.0.1";
-const N2: &str = "n2@127.0.0.1";
+pub(crate) const N1: &str = "n1@127.0.0.1";
+pub(crate) const N2: &str = "n2@127.0.0.1";
 
 fn pair() -> (Rig, Node) {
     let rig = Rig::on(Host::new(), N1);
@@ -20,7 +20,7 @@ fn pair() -> (Rig, Node) {
     (rig, other)
 }
 
-fn await_both(host: &Host) {
+pub(crate) fn await_both(host: &Host) {
     for name in [N1, N2] {
         eventually("both run", || {
             let output = host.run(&["cluster", "status", "--node", name, "--json"]);
@@ -30,7 +30,7 @@ fn await_both(host: &Host) {
     }
 }
 
-fn await_route(host: &Host, node: &str, filter: &str, to: &str) {
+pub(crate) fn await_route(host: &Host, node: &str, filter: &str, to: &str) {
     eventually(&format!("{node} routes {filter} to {to}"), || {
         let output = host.run(&["routes", "--node", node, "--json"]);
         let table: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;

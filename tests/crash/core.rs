@@ -9,7 +9,7 @@ use ermine::mqtt::packet::QoS;
 use crate::harness::client::Options;
 use crate::harness::host::eventually;
 use crate::load::Load;
-use crate::rig::{Rig, rounds};
+use crate::rig::{CLIENTS, ROUNDS, Rig};
 
 const TOPICS: &str = "root/core/topics";
 
@@ -48,7 +48,7 @@ fn a_delegate_keeps_its_rows_and_its_inbox() {
 }
 
 /// A Topic of the load, or a delegate of one: its id ends with `#` and its arbiter.
-fn seat(rig: &Rig, round: usize, delegate: bool) -> String {
+pub(crate) fn seat(rig: &Rig, round: usize, delegate: bool) -> String {
     let seats: Vec<String> = rig
         .below(TOPICS)
         .into_iter()
@@ -69,7 +69,7 @@ fn all_topics_at_once_exceed_the_budget_of_their_supervisor_and_nothing_is_lost(
     for n in 0..150 {
         client.subscribe(&format!("many/{n}"), QoS::ExactlyOnce);
     }
-    let load = Load::start(rig.node.mqtt, 12);
+    let load = Load::start(rig.node.mqtt, CLIENTS / 2);
     let before = load.received();
     for path in rig.below(TOPICS) {
         // One whose supervisor has just given up is not there for a moment.
@@ -132,7 +132,7 @@ fn the_retainer_loses_nothing_that_was_to_be_retained() {
 fn retained_messages_outlive_the_retainer() {
     let rig = Rig::start();
     let mut client = Options::new("client").connect(rig.node.mqtt);
-    for round in 1..=rounds().min(3) {
+    for round in 1..=ROUNDS {
         for n in 0..20 {
             client.publish_with(&format!("old/{round}/{n}"), "kept", QoS::AtLeastOnce, true);
         }
@@ -162,7 +162,7 @@ fn delayed_wills_outlive_the_crash_before_and_after_they_were_told() {
     let rig = Rig::start();
     let mut heir = Options::new("heir").connect(rig.node.mqtt);
     heir.subscribe("wills/#", QoS::AtLeastOnce);
-    for round in 1..=rounds().min(3) {
+    for round in 1..=ROUNDS {
         for n in 0..10 {
             let topic = format!("wills/{round}/{n}");
             let mut dying = Options::v5(&format!("dying-{n}"))

@@ -10,7 +10,8 @@ use crate::harness::PATIENCE;
 use crate::harness::client::{Client, Options};
 use crate::harness::host::eventually;
 use crate::load::Load;
-use crate::rig::{Rig, report, rounds};
+use crate::rig::{CLIENTS, Ordeal, ROUNDS, Rig, say};
+use crate::verdict::Crash;
 
 /// The path of a session.
 fn session(rig: &Rig, client_id: &str) -> String {
@@ -25,21 +26,34 @@ fn session(rig: &Rig, client_id: &str) -> String {
 #[test]
 fn a_session_takes_its_own_connection_along_and_no_other_and_its_will_is_published() {
     let rig = Rig::start();
+    let load = Load::start(rig.node.mqtt, CLIENTS);
+    let ordeal = sessions_fall(&rig, load, ROUNDS);
+    ordeal.print();
+    assert!(ordeal.cost_nothing(), "{ordeal:?}");
+}
+
+/// Crashes so many sessions under load; what that cost the others.
+pub(crate) fn sessions_fall(rig: &Rig, load: Load, rounds: usize) -> Ordeal {
     let mut heir = Options::new("heir").connect(rig.node.mqtt);
     heir.subscribe("wills/#", QoS::AtLeastOnce);
-    let load = Load::start(rig.node.mqtt, 24);
     let mut crashes = Vec::new();
-    for round in 0..rounds() {
+    for round in 0..rounds {
         let will = format!("wills/{round}");
         let mut victim = Options::v5("victim").will(&will, "gone").connect(rig.node.mqtt);
         victim.subscribe("victim", QoS::AtLeastOnce);
         victim.publish_and_receive("victim");
         let before = load.received();
-        crashes.push(Instant::now());
-        rig.crash(&session(&rig, "victim"));
+        let path = session(rig, "victim");
+        let at = Instant::now();
+        rig.crash(&path);
         victim.assert_closed();
+        let back = Instant::now();
+        crashes.push(Crash { at, back });
         assert_eq!(heir.message().topic.to_string(), will);
         load.await_more(&before);
+        if rounds > ROUNDS && (round + 1) % 20 == 0 {
+            say(&format!("session: {} of {rounds}", round + 1));
+        }
     }
     let mut again = Options::v5("victim").connect(rig.node.mqtt);
     assert!(
@@ -48,11 +62,17 @@ fn a_session_takes_its_own_connection_along_and_no_other_and_its_will_is_publish
     );
     again.subscribe("again", QoS::AtLeastOnce);
     again.publish_and_receive("again");
-    let seen = load.finish();
+    let verdict = load.judge();
     heir.assert_quiet();
     let restarted = rig.restarts();
     assert!(restarted.is_empty(), "a session is not restarted: {restarted:?}");
-    report("session", &restarted, &seen, &crashes);
+    Ordeal {
+        what: "session".into(),
+        crashes,
+        down_us: 0,
+        verdict,
+        dropped: Vec::new(),
+    }
 }
 
 #[test]
@@ -104,8 +124,8 @@ fn accepted(client_id: &str, rig: &Rig) -> Option<Client> {
 #[test]
 fn a_connection_is_a_socket_that_had_not_spoken() {
     let rig = Rig::start();
-    let load = Load::start(rig.node.mqtt, 24);
-    for _ in 0..rounds() {
+    let load = Load::start(rig.node.mqtt, CLIENTS);
+    for _ in 0..ROUNDS {
         let mut socket = TcpStream::connect(rig.node.mqtt).expect("connected");
         socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let mine = socket.local_addr().expect("an address").to_string();
@@ -124,8 +144,8 @@ fn a_connection_is_a_socket_that_had_not_spoken() {
 #[test]
 fn the_supervisor_of_connections_loses_only_sockets_that_had_not_spoken() {
     let rig = Rig::start();
-    let load = Load::start(rig.node.mqtt, 24);
-    for round in 1..=rounds().min(5) {
+    let load = Load::start(rig.node.mqtt, CLIENTS);
+    for round in 1..=ROUNDS {
         rig.crash("root/doors/connections");
         eventually("it accepts again", || accepted("probe", &rig));
         rig.await_restart("root/doors/connections", round);
@@ -141,7 +161,7 @@ fn a_listener_loses_nobody_its_door_stays_open() {
 #[test]
 fn the_supervisor_of_doors_closes_no_client() {
     let rig = Rig::start();
-    let load = Load::start(rig.node.mqtt, 24);
+    let load = Load::start(rig.node.mqtt, CLIENTS);
     for round in 1..=2 {
         rig.crash("root/doors");
         eventually("it accepts again", || accepted("probe", &rig));

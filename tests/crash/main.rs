@@ -9,10 +9,15 @@
 //! | `edge` | sessions and their shards, connections, listeners |
 //! | `wing` | dist, peers, gate, registry, connector, control, and the supervisors above them |
 //! | `cluster` | what another node sees: router, a Peer, core |
-//! | `escalation` | more crashes than the intensity, up to the root |
+//! | `escalation` | more crashes than the intensity, up to the root; what becomes of wills |
+//! | `soak` | all of these a hundred times with 200 clients, when it is asked for |
 //!
-//! `ERMINE_CRASH_ROUNDS` (crashes of each kind) and `ERMINE_CRASH_CLIENTS` make a soak of it: with more than
-//! three rounds the crashes are spread over time, as far apart as the intensity of their supervisor asks.
+//! ```sh
+//! ERMINE_CRASH_ROUNDS=100 ERMINE_CRASH_CLIENTS=200 cargo test --test crash soak -- --nocapture
+//! ERMINE_CRASH_KINDS=router,dist ERMINE_CRASH_ROUNDS=20 cargo test --test crash soak -- --nocapture
+//! ```
+//! prints a table of what each kind cost. Crashes follow each other as soon as what fell is there again and
+//! traffic flows; the intensities of that node (`[supervision]`) let no supervisor give up.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -23,4 +28,6 @@ mod edge;
 mod escalation;
 mod load;
 mod rig;
+mod soak;
+mod verdict;
 mod wing;

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use ermine::admin::client::Operator;
@@ -12,7 +11,25 @@ use ermine::registry::{Cookie, Endpoint, Registration};
 
 use crate::harness::client::{Client, Options};
 use crate::harness::host::{Host, Node, eventually};
-use crate::load::{Load, Seen};
+use crate::load::Load;
+use crate::verdict::{Crash, Delay, Verdict};
+
+/// Crashes of each kind in the tests that are not a soak.
+pub(crate) const ROUNDS: usize = 3;
+
+/// Clients of the load in those tests.
+pub(crate) const CLIENTS: usize = 24;
+
+/// No supervisor gives up: what is judged is a single crash, a hundred times.
+const PATIENT: &str = "[supervision]
+root = { restarts = 10000, period_ms = 1000 }
+core = { restarts = 10000, period_ms = 1000 }
+topics = { restarts = 10000, period_ms = 1000 }
+sessions = { restarts = 10000, period_ms = 1000 }
+doors = { restarts = 10000, period_ms = 1000 }
+cluster = { restarts = 10000, period_ms = 1000 }
+admin = { restarts = 10000, period_ms = 1000 }
+";
 
 /// A node on a host of its own, and an operator who knows where it is: also while it has no registry.
 pub(crate) struct Rig {
@@ -23,29 +40,31 @@ pub(crate) struct Rig {
     runtime: tokio::runtime::Runtime,
 }
 
-/// How many crashes of each kind: three unless a soak is wanted.
-pub(crate) fn rounds() -> usize {
-    number("ERMINE_CRASH_ROUNDS", 3)
-}
-
-fn number(variable: &str, default: usize) -> usize {
-    match std::env::var(variable) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{variable} is not a number")),
-        Err(_) => default,
-    }
-}
-
 impl Rig {
-    /// A node with two workers, so that there are delegates and mail.
+    /// A node on a host of its own.
     pub(crate) fn start() -> Self {
         Self::on(Host::new(), "ermine@127.0.0.1")
     }
 
     /// A node on a given host.
     pub(crate) fn on(host: Host, name: &str) -> Self {
-        let node = host.start_with(name, &["--worker-threads", "2"]);
+        Self::with(host, name, &[])
+    }
+
+    /// A node whose supervisors never give up.
+    pub(crate) fn patient(name: &str) -> Self {
+        let host = Host::new();
+        let file = host.home().join("patient.toml");
+        std::fs::write(&file, PATIENT).expect("written");
+        let file = file.to_str().expect("a path of ours").to_owned();
+        Self::with(host, name, &["--config", &file])
+    }
+
+    fn with(host: Host, name: &str, more: &[&str]) -> Self {
+        // Two workers, so that there are delegates and mail; JSON, so that reports are read as data.
+        let mut arguments = vec!["--worker-threads", "2", "--log-format", "json"];
+        arguments.extend(more);
+        let node = host.start_with(name, &arguments);
         let cookie = Cookie::load(&host.home().join(".ermine.cookie")).expect("the node made one");
         let here: SocketAddr = ([127, 0, 0, 1], host.registry_port).into();
         let operator = Operator::new(
@@ -84,15 +103,45 @@ impl Rig {
         eventually("the node answers its operator", || self.try_ask(request))
     }
 
-    /// Crashes one process. The answer to a crash of what answers may be lost with it.
+    /// Crashes one process. What answers may itself be restarting, or not be there yet.
     pub(crate) fn crash(&self, path: &str) {
         let request = Request::Crash { path: path.into() };
-        let mut said = false;
-        let told = |reply| said |= matches!(reply, Reply::Crashed(_));
-        let asked = self
-            .runtime
-            .block_on(self.operator.ask(&self.registration, &request, told));
-        assert!(said, "{path} was not crashed: {asked:?}\n{}", self.node.log.all());
+        let mut last = None;
+        eventually(&format!("{path} is crashed"), || {
+            let mut said = false;
+            // The answer to a crash of what answers may be lost with it.
+            let told = |reply| said |= matches!(reply, Reply::Crashed(_));
+            let asked = self.operator.ask(&self.registration, &request, told);
+            let asked = self.runtime.block_on(asked);
+            if !said && format!("{asked:?}") != format!("{last:?}") {
+                // For the reader of a failed test.
+                eprintln!("{path} was not crashed: {asked:?}");
+                last = Some(asked);
+            }
+            said.then_some(())
+        });
+    }
+
+    /// Waits for the report of an end after the first `mark` lines of the log; if `restarted`, for the one of
+    /// the restart. How long it was down, in µs.
+    pub(crate) fn await_report(&self, mark: usize, path: &str, restarted: bool) -> u64 {
+        let (parent, id) = path.rsplit_once('/').expect("a child");
+        let id = id.replace("%2F", "/").replace("%25", "%");
+        let downtime = |line: &str| {
+            let mark = if restarted { "downtime_us" } else { "child_terminated" };
+            if !line.contains(mark) {
+                return None;
+            }
+            let report: serde_json::Value = serde_json::from_str(line).ok()?;
+            let child = if restarted { &report["started"] } else { &report["offender"] };
+            let mine = report["supervisor"] == parent && child["id"] == *id;
+            mine.then(|| report["downtime_us"].as_u64().unwrap_or_default())
+        };
+        let line = self
+            .node
+            .log
+            .wait_after(mark, &format!("a report of {path}"), |line| downtime(line).is_some());
+        downtime(&line).unwrap_or_default()
     }
 
     /// All processes.
@@ -167,65 +216,98 @@ impl Rig {
         client.unsubscribe(&topic);
     }
 
-    /// Crashes something again and again under load and asserts that nothing is lost by it: no connection
-    /// is closed, no QoS 1 or 2 message is lost or comes twice, and new clients are served at once.
+    /// Crashes something a few times under load and asserts that nothing is lost by it: no connection is
+    /// closed, no QoS 1 or 2 message is lost or comes twice, and new clients are served at once.
     pub(crate) fn nothing_is_lost_by(what: &str, mut pick: impl FnMut(&Self, usize) -> String) {
         let rig = Self::start();
-        let load = Load::start(rig.node.mqtt, number("ERMINE_CRASH_CLIENTS", 24));
-        let mut crashes = Vec::new();
-        let mut times = std::collections::BTreeMap::<String, usize>::new();
-        for round in 0..rounds() {
-            let path = pick(&rig, round);
-            within_the_budget(&path, round);
-            let before = load.received();
-            crashes.push(Instant::now());
-            rig.crash(&path);
-            rig.probe(round, what);
-            let nth = times.entry(path.clone()).or_default();
-            *nth += 1;
-            rig.await_restart(&path, *nth);
-            load.await_more(&before);
+        let load = Load::start(rig.node.mqtt, CLIENTS);
+        let ordeal = rig.ordeal(what, ROUNDS, load, |rig, round| (pick(rig, round), true));
+        ordeal.print();
+        assert!(ordeal.cost_nothing(), "{ordeal:?}");
+    }
+
+    /// Crashes what is picked so often under load, each time as soon as it runs again (if it is to be
+    /// restarted) and traffic flows.
+    pub(crate) fn ordeal(
+        &self,
+        what: &str,
+        rounds: usize,
+        load: Load,
+        mut pick: impl FnMut(&Self, usize) -> (String, bool),
+    ) -> Ordeal {
+        let (mut crashes, mut down_us, mut stalled) = (Vec::new(), 0, None);
+        for round in 0..rounds {
+            let (path, restarted) = pick(self, round);
+            let (before, mark) = (load.received(), self.node.log.len());
+            let at = Instant::now();
+            self.crash(&path);
+            down_us = self.await_report(mark, &path, restarted).max(down_us);
+            let back = Instant::now();
+            crashes.push(Crash { at, back });
+            self.probe(round, what);
+            stalled = load.flows_after(&before).err();
+            if stalled.is_some() {
+                break;
+            }
+            if rounds > ROUNDS && (round + 1) % 20 == 0 {
+                say(&format!("{what}: {} of {rounds}", round + 1));
+            }
         }
-        let seen = load.finish();
-        for (name, count) in rig.counters() {
-            let lost = name.starts_with("dropped_") && name != "dropped_session_ended";
-            assert!(!lost || count == 0, "{name}: {count}");
+        let mut verdict = load.judge();
+        stalled.into_iter().for_each(|why| verdict.broken(why));
+        let dropped = self.counters().into_iter().filter(|(name, count)| {
+            *count > 0 && name.starts_with("dropped_") && name != "dropped_session_ended"
+        });
+        let dropped = dropped.collect();
+        let what = what.to_owned();
+        Ordeal {
+            what,
+            crashes,
+            down_us,
+            verdict,
+            dropped,
         }
-        report(what, &rig.restarts(), &seen, &crashes);
     }
 }
 
-/// In a soak crashes are spread over time, so that no supervisor gives up.
-fn within_the_budget(path: &str, round: usize) {
-    let apart = match path {
-        _ if round == 0 || rounds() <= 3 || path.starts_with("root/core/topics/") => return,
-        _ if path.starts_with("root/cluster/") => Duration::from_millis(20_500),
-        _ => Duration::from_millis(12_500),
-    };
-    let (_open, time) = channel::<()>();
-    let passed = time.recv_timeout(apart);
-    assert_eq!(passed, Err(RecvTimeoutError::Timeout));
+/// What a kind of crash cost.
+#[derive(Debug)]
+pub(crate) struct Ordeal {
+    pub what: String,
+    pub crashes: Vec<Crash>,
+    /// The longest time that what crashed did not run.
+    pub down_us: u64,
+    pub verdict: Verdict,
+    /// Counters of dropped messages that are not 0.
+    pub dropped: Vec<(String, u64)>,
 }
 
-/// One line for each kind: how long it was down, what clients saw of it.
-pub(crate) fn report(what: &str, restarts: &[RestartEntry], seen: &Seen, crashes: &[Instant]) {
-    let down = restarts
-        .iter()
-        .map(|entry| entry.downtime_us)
-        .max()
-        .unwrap_or_default();
-    let pause = seen.pause(crashes);
-    // Past the capture of the test harness: these are figures for the reader of the gate.
-    let _ = writeln!(
-        std::io::stderr(),
-        "crash {what:<12} {:>3} times: down {:>6.1} ms at most; {} messages, none lost; longest silence of a \
-         subscriber p50 {:.0} ms, p99 {:.0} ms (without a crash {:.0} and {:.0} ms)",
-        crashes.len(),
-        down as f64 / 1e3,
-        seen.messages(),
-        pause.around.0,
-        pause.around.1,
-        pause.elsewhere.0,
-        pause.elsewhere.1,
-    );
+impl Ordeal {
+    pub(crate) fn cost_nothing(&self) -> bool {
+        self.verdict.is_clean() && self.dropped.is_empty()
+    }
+
+    /// One line: how long it was down, what clients saw of it.
+    pub(crate) fn print(&self) {
+        let (met, others) = self.verdict.delays(&self.crashes);
+        let Delay { p50, p99, max } = met;
+        say(&format!(
+            "crash {:<12} {:>3} times: down {:>6.1} ms at most; {} deliveries, {} lost; from publication to \
+             delivery p50 {p50:.1} ms, p99 {p99:.1} ms, at most {max:.0} ms (without a crash {:.1}, {:.1} \
+             and {:.0} ms)",
+            self.what,
+            self.crashes.len(),
+            self.down_us as f64 / 1e3,
+            self.verdict.came.len(),
+            self.verdict.lost,
+            others.p50,
+            others.p99,
+            others.max,
+        ));
+    }
+}
+
+/// A line for the reader of the gate, past the capture of the test harness.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

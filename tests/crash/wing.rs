@@ -1,7 +1,7 @@
 //! The wing between nodes and the rooms of operators: local clients notice nothing of their crashes.
 
 use crate::load::Load;
-use crate::rig::Rig;
+use crate::rig::{CLIENTS, Rig};
 
 #[test]
 fn dist() {
@@ -36,7 +36,7 @@ fn control() {
 #[test]
 fn the_supervisors_cluster_and_admin_take_no_client_along() {
     let rig = Rig::start();
-    let load = Load::start(rig.node.mqtt, 24);
+    let load = Load::start(rig.node.mqtt, CLIENTS);
     for path in ["root/cluster", "root/admin"] {
         let before = load.received();
         rig.crash(path);
