@@ -169,7 +169,7 @@ fn crash_worker(host: &Host, node: &Node, path: &str) -> Told {
             report.starts_with("=PROGRESS REPORT") && report.contains(&supervisor) && report.contains(&id)
         })?;
     println!("{reports}");
-    match reports.contains(&format!("crasher: {path}\n")) {
+    match reports.contains(&format!("registered_name: {path}\n")) {
         true => Ok(()),
         false => Err(format!("there is no crash report of {path}")),
     }

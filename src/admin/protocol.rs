@@ -105,6 +105,8 @@ pub enum Steering {
     StopChild,
     /// Start it again after it was stopped or has ended.
     StartChild,
+    /// Let it hold its arbiter's thread for so many seconds, as a handler that does not return would.
+    Stall(u8),
 }
 
 impl Steering {
@@ -115,6 +117,7 @@ impl Steering {
             Self::Kill => "kill",
             Self::StopChild => "stop-child",
             Self::StartChild => "start-child",
+            Self::Stall(_) => "crash --stuck",
         }
     }
 }

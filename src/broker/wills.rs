@@ -131,7 +131,11 @@ impl WillBook {
                 } => {
                     let delayed = now.checked_add(Duration::from_secs(delay_s.into()));
                     let due = delayed.map_or(rested, |due| due.max(rested));
-                    let rests = if delay_s == 0 { Rests::WasDue } else { Rests::WasDelayed };
+                    let rests = if delay_s == 0 {
+                        Rests::WasDue
+                    } else {
+                        Rests::WasDelayed
+                    };
                     let message = message_of(&will, &client_id, due);
                     self.enter(client_id, due, message, Some(rests));
                 }
@@ -198,7 +202,11 @@ pub(super) fn bequeath(before: &Tables, heir: &Tables) {
         std::mem::take(&mut *lock(&before.wills))
     };
     let mut book = lock(&heir.wills);
-    book.inherit(waiting, std::iter::from_fn(|| before.for_wills.take()), Instant::now());
+    book.inherit(
+        waiting,
+        std::iter::from_fn(|| before.for_wills.take()),
+        Instant::now(),
+    );
     heir.wills_rest.store(book.inherited > 0, Relaxed);
     if book.inherited > 0 {
         let wills = book.inherited;

@@ -70,8 +70,11 @@ pub(super) enum Command {
     },
     /// Show what was restarted, when and why
     Restarts(ListArgs),
-    /// Make one actor panic, on a node started with --allow-crash
+    /// Make one actor panic, or get stuck, on a node started with --allow-crash
     Crash {
+        /// Let it hold its thread for so long instead, as a handler that does not return would
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u8).range(1..=60))]
+        stuck: Option<u8>,
         /// Path in the tree, for example root/core/router; a part that names one actor is enough
         #[arg(value_name = "PATH")]
         path: String,

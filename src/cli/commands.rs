@@ -39,7 +39,12 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Tree(args) => block_on(tree(args)),
         Command::Children { path, list } => block_on(children(path, list)),
         Command::Restarts(list) => block_on(restarts(list)),
-        Command::Crash { path, node } => block_on(crash(path, node)),
+        Command::Crash {
+            path,
+            node,
+            stuck: Some(seconds),
+        } => block_on(steer(Steering::Stall(seconds), ChildArgs { path, node })),
+        Command::Crash { path, node, .. } => block_on(crash(path, node)),
         Command::Kill(child) => block_on(steer(Steering::Kill, child)),
         Command::StopChild(child) => block_on(steer(Steering::StopChild, child)),
         Command::StartChild(child) => block_on(steer(Steering::StartChild, child)),
@@ -444,6 +449,9 @@ async fn steer(how: Steering, args: ChildArgs) -> Result<(), Failure> {
             format!("{path} on {node} has stopped; `ermine start-child {path}` starts it again\n")
         }
         Steering::StartChild => format!("{path} on {node} runs again\n"),
+        Steering::Stall(seconds) => {
+            format!("{path} on {node} holds its arbiter for {seconds} s now; see the node's log\n")
+        }
     });
     Ok(())
 }

@@ -11,8 +11,7 @@ use supervisors::Intensity;
 use super::file::{ConfigError, Section};
 
 /// The supervisors that an intensity can be set for: their ids in the tree.
-pub(super) const SUPERVISORS: [&str; 7] =
-    ["root", "core", "topics", "sessions", "doors", "cluster", "admin"];
+pub(super) const SUPERVISORS: [&str; 7] = ["root", "core", "topics", "sessions", "doors", "cluster", "admin"];
 
 /// Most restarts in one period: each is remembered with its time until the period is over.
 const RESTARTS_MAX: u64 = 10_000;
@@ -52,7 +51,8 @@ pub(super) fn read(section: &Section<'_>, supervision: &mut Supervision) -> Resu
         let period_ms = intensity.number("period_ms", 1, PERIOD_MS_MAX)?;
         let (Some(restarts), Some(period_ms)) = (restarts, period_ms) else {
             let missing = if restarts.is_none() { KEYS[0] } else { KEYS[1] };
-            let what = format!("{name} lacks {missing}: an intensity is so many restarts in such a time, {example}");
+            let what =
+                format!("{name} lacks {missing}: an intensity is so many restarts in such a time, {example}");
             return Err(section.document.error(value.span(), what));
         };
         let intensity = Intensity {

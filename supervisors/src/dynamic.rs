@@ -34,6 +34,31 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 /// See the module's text.
+///
+/// ```
+/// # use actix::Actor;
+/// # use supervisors::*;
+/// # struct Idle;
+/// # impl Actor for Idle {
+/// #     type Context = Context<Self>;
+/// # }
+/// # actix::System::new().block_on(async {
+/// let (here, guests) = (actix::Arbiter::current(), Name::<DynamicSupervisor>::new("guests"));
+/// let spec = DynamicSpec { intensity: Intensity::default(), max_children: 2 };
+/// let root = ChildSpec::dynamic("guests", &here, spec, &guests);
+/// let root = start(root, TreeOptions::default()).await.expect("it starts");
+///
+/// let guest = |id: &str| ChildSpec::worker(id, &here, |_ctx| Ok(Idle)).restart(Restart::Temporary);
+/// let alice = guests.start_child(guest("alice")).await.expect("there is room");
+/// assert_eq!(guests.start_child(guest("alice")).await, Err(StartError::AlreadyStarted(alice.clone())));
+/// guests.start_child(guest("bob")).await.expect("there is room");
+/// assert_eq!(guests.start_child(guest("carol")).await, Err(StartError::MaxChildren(2)));
+///
+/// guests.call(TerminateChild::new(alice)).await.expect("it is asked").expect("it ends");
+/// assert_eq!(guests.call(CountChildren).await.expect("an answer").active, 1);
+/// # root.stop().await;
+/// # });
+/// ```
 pub struct DynamicSupervisor {
     pid: Pid,
     max_children: usize,

@@ -36,14 +36,15 @@ pub enum CallError {
     TimedOut,
 }
 
-/// Why a child could not be started. The supervisor is unchanged unless said otherwise.
+/// Why a child could not be started (OTP: the `Reason` of `{error, Reason}`; where OTP has a word for it, the
+/// text begins with that word). The supervisor is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     /// A child with that id runs or starts (OTP `{already_started, Pid}`).
-    #[error("a child with this id already runs as {0}")]
+    #[error("already_started: a child with this id runs as {0}")]
     AlreadyStarted(Pid),
     /// A child with that id is known but does not run (OTP `already_present`); restart or delete it.
-    #[error("a child with this id is already present but does not run")]
+    #[error("already_present: a child with this id is known and does not run")]
     AlreadyPresent,
     /// The dynamic supervisor's `max_children` is reached.
     #[error("the supervisor already has its maximum of {0} children")]
@@ -65,17 +66,21 @@ pub enum StartError {
     Unreachable(#[from] CallError),
 }
 
-/// A request about a child failed. The child is unchanged.
+/// A request about a child failed; the text begins with OTP's word. The child is unchanged.
+///
+/// ```
+/// assert_eq!(supervisors::ChildError::Running.to_string(), "running: the child runs");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChildError {
-    /// No child has that id or pid.
-    #[error("no such child")]
+    /// No child has that id or pid (OTP `not_found`).
+    #[error("not_found: the supervisor has no such child")]
     NotFound,
-    /// It runs, and that request wants one that does not.
-    #[error("the child is running")]
+    /// It runs, and that request wants one that does not (OTP `running`).
+    #[error("running: the child runs")]
     Running,
-    /// It is being restarted.
-    #[error("the child is restarting")]
+    /// It is being restarted (OTP `restarting`).
+    #[error("restarting: the child is being restarted")]
     Restarting,
     /// The supervisor is stopping.
     #[error("the supervisor is shutting down")]

@@ -40,6 +40,18 @@ pub enum Verdict {
 }
 
 /// The times of the restarts that still count. Never longer than `restarts + 1`.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use supervisors::intensity::{Intensity, RestartWindow, Verdict};
+///
+/// let (start, mut window) = (Instant::now(), RestartWindow::new(Intensity::new(2, 60)));
+/// assert_eq!(window.add(start), Verdict::Restart(1));
+/// assert_eq!(window.add(start + Duration::from_secs(30)), Verdict::Restart(2));
+/// assert_eq!(window.add(start + Duration::from_secs(59)), Verdict::GiveUp);
+/// // The first is forgotten.
+/// assert_eq!(window.add(start + Duration::from_secs(61)), Verdict::Restart(2));
+/// ```
 #[derive(Clone, Debug)]
 pub struct RestartWindow {
     intensity: Intensity,

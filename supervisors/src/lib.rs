@@ -2,8 +2,8 @@
 //!
 //! An actor that says `type Context = supervisors::Context<Self>` is an OTP process: it has a pid, an exit
 //! reason that is reported whatever happens, exit signals, monitors. Supervisors start processes in order,
-//! restart them by strategy and intensity, and stop them in reverse order. README.md has the terms, the
-//! guarantees, the gotchas and where this differs from OTP; `examples/ladder.rs` shows a tree that escalates.
+//! restart them by strategy and intensity, and stop them in reverse order. Below are the terms, the guarantees,
+//! the gotchas and where this differs from OTP; `examples/ladder.rs` shows a tree that escalates.
 //!
 //! ```
 //! use actix::{Actor, Arbiter, Handler, Message};
@@ -49,9 +49,16 @@
 //!     assert_eq!(root.stop().await, ExitReason::Shutdown);
 //! });
 //! ```
+#![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+/// What `slot` is made of; its test has it made of something else.
+mod sync {
+    pub(crate) use std::sync::{Mutex, MutexGuard, RwLock};
+}
+
 mod address;
+mod backtrace;
 mod context;
 mod dynamic;
 mod error;
@@ -66,13 +73,16 @@ pub mod plan;
 mod process;
 mod render;
 pub mod report;
+mod reporter;
 mod request;
+mod slot;
 mod spec;
 mod supervisor;
 mod tree;
 mod watchdog;
 
 pub use address::{Caster, Ref};
+pub use backtrace::Trace;
 pub use context::Context;
 pub use dynamic::DynamicSupervisor;
 pub use error::{CallError, ChildError, Gone, InitError, NoSuchProcess, StartError};

@@ -4,29 +4,58 @@ use crate::address::Ref;
 use crate::context::Context;
 use crate::error::{CallError, Gone};
 use crate::pid::Pid;
+use crate::slot::Slot;
 use actix::{Actor, Handler, Message};
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A name under which one process at a time can be found (OTP's registered names, as a value that is handed
 /// around instead of a global table: two `Name::new("router")` are two names, so two trees do not meet).
 ///
 /// Set when the process has been initialised, cleared when it ends; while nobody runs, messages come back.
-pub struct Name<A: Actor<Context = Context<A>>>(Arc<Slot<A>>);
+///
+/// ```
+/// # use actix::Actor;
+/// # use supervisors::*;
+/// # struct Idle;
+/// # impl Actor for Idle {
+/// #     type Context = Context<Self>;
+/// # }
+/// # actix::System::new().block_on(async {
+/// let name = Name::<Idle>::new("idle");
+/// assert!(name.whereis().is_none());
+///
+/// let here = actix::Arbiter::current();
+/// let child = ChildSpec::worker("idle", &here, |_ctx| Ok(Idle)).name(&name);
+/// let root = ChildSpec::supervisor("root", &here, move || {
+///     SupervisorSpec::new(Strategy::OneForOne, Intensity::default(), vec![child.clone()])
+/// });
+/// let root = start(root, TreeOptions::default()).await.expect("it starts");
+/// let first = name.whereis().expect("it runs").pid().clone();
+/// first.exit(ExitReason::Killed);
+/// while name.whereis().is_none_or(|holder| *holder.pid() == first) {
+///     tokio::task::yield_now().await;
+/// }
+/// let second = name.whereis().expect("it runs again");
+/// assert_eq!((second.pid().path(), second.pid().generation()), (first.path(), 2));
+/// # root.stop().await;
+/// # });
+/// ```
+pub struct Name<A: Actor<Context = Context<A>>>(Arc<Plate<A>>);
 
-struct Slot<A: Actor<Context = Context<A>>> {
+struct Plate<A: Actor<Context = Context<A>>> {
     text: Box<str>,
-    holder: RwLock<Option<Ref<A>>>,
+    holder: Slot<Ref<A>>,
 }
 
 impl<A: Actor<Context = Context<A>>> Name<A> {
     /// A name that nobody holds yet; give it to a spec with [`ChildSpec::name`](crate::ChildSpec::name).
     pub fn new(text: &str) -> Self {
-        Name(Arc::new(Slot {
+        Name(Arc::new(Plate {
             text: text.into(),
-            holder: RwLock::new(None),
+            holder: Slot::new(),
         }))
     }
 
@@ -37,11 +66,7 @@ impl<A: Actor<Context = Context<A>>> Name<A> {
 
     /// Who holds it now (OTP `whereis/1`).
     pub fn whereis(&self) -> Option<Ref<A>> {
-        self.0
-            .holder
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.holder.get()
     }
 
     /// Sends to whoever holds the name now.
@@ -96,17 +121,12 @@ impl<A: Actor<Context = Context<A>>> Name<A> {
     }
 
     pub(crate) fn set(&self, holder: Ref<A>) {
-        *self.0.holder.write().unwrap_or_else(PoisonError::into_inner) = Some(holder);
+        self.0.holder.set(holder);
     }
 
     /// Clears the name unless a successor already holds it.
     pub(crate) fn clear(&self, pid: &Pid) {
-        let mut holder = self.0.holder.write().unwrap_or_else(PoisonError::into_inner);
-        if holder.as_ref().is_some_and(|held| held.pid() == pid) {
-            let gone = holder.take();
-            drop(holder);
-            drop(gone);
-        }
+        self.0.holder.leave(|held| held.pid() == pid);
     }
 }
 

@@ -5,6 +5,23 @@ use crate::spec::{Below, ChildSpec, ProcessKind, Restart, Shutdown, Strategy, ch
 use std::sync::Arc;
 
 /// One process that a spec would start.
+///
+/// ```
+/// # use actix::Actor;
+/// # use supervisors::*;
+/// # struct Idle;
+/// # impl Actor for Idle {
+/// #     type Context = Context<Self>;
+/// # }
+/// # let here = actix::System::new().block_on(async { actix::Arbiter::current() });
+/// # let child = ChildSpec::worker("idle", &here, |_ctx| Ok(Idle));
+/// let root = ChildSpec::supervisor("root", &here, move || {
+///     SupervisorSpec::new(Strategy::OneForAll, Intensity::default(), vec![child.clone()])
+/// });
+/// let planned = root.outline(); // nothing is started
+/// assert_eq!(planned[0].strategy, Some(Strategy::OneForAll));
+/// assert_eq!(&*planned[1].path, "root/idle");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outline {
     /// The path it would have; see [`ProcessInfo`](crate::ProcessInfo).

@@ -4,16 +4,16 @@
 //! panics inside a process (its crash report says everything) and hands all others to the hook that was there
 //! before.
 
+use crate::backtrace::Trace;
 use crate::exit::PanicReport;
 use std::any::Any;
-use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
 
 struct Place {
     location: String,
-    backtrace: Option<String>,
+    backtrace: Option<Trace>,
 }
 
 thread_local! {
@@ -40,8 +40,8 @@ pub(crate) fn install_hook() {
                 .location()
                 .map(ToString::to_string)
                 .unwrap_or_else(|| "unknown place".into());
-            let backtrace = Backtrace::capture();
-            let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+            // Captured only: to resolve it here would hold up everybody on this arbiter.
+            let backtrace = Trace::capture();
             PLACE.with(|place| *place.borrow_mut() = Some(Place { location, backtrace }));
         }));
     });
@@ -69,7 +69,7 @@ fn report(payload: Box<dyn Any + Send>) -> PanicReport {
         std::mem::forget(again);
     }
     let (location, backtrace) = match place {
-        Some(place) => (Arc::from(place.location), place.backtrace.map(Arc::from)),
+        Some(place) => (Arc::from(place.location), place.backtrace),
         None => (Arc::from("unknown place"), None),
     };
     PanicReport {

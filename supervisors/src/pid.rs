@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 mod links;
 mod mortal;
@@ -74,12 +74,19 @@ struct Cold {
 
 #[derive(Default)]
 struct Rare {
-    /// What the process is to panic with.
-    crash: Option<String>,
+    /// What the process is to suffer when it is polled next.
+    ordeal: Option<Ordeal>,
     /// Whose end is ours, and the other way round.
     links: Vec<Pid>,
     /// Why a linked process ended.
     linked_exit: Option<ExitReason>,
+}
+
+/// What an operator does to a process to see what becomes of it.
+enum Ordeal {
+    Panic(String),
+    /// Hold its thread, as a handler that does not return.
+    Stall(Duration),
 }
 
 impl Cold {
@@ -174,9 +181,15 @@ impl Pid {
     }
 
     pub(crate) fn crash(&self, why: &str) {
-        self.0
-            .mortal
-            .with(|cold, _| cold.rare().crash = Some(why.to_owned()));
+        self.ordeal(Ordeal::Panic(why.to_owned()));
+    }
+
+    pub(crate) fn stall(&self, time: Duration) {
+        self.ordeal(Ordeal::Stall(time));
+    }
+
+    fn ordeal(&self, ordeal: Ordeal) {
+        self.0.mortal.with(|cold, _| cold.rare().ordeal = Some(ordeal));
         self.signal(CRASH);
     }
 
@@ -196,9 +209,18 @@ impl Pid {
         self.0.mortal.signals()
     }
 
-    pub(crate) fn take_crash(&self) -> String {
-        let crash = |cold: &mut Cold, _| cold.rare.as_mut().and_then(|rare| rare.crash.take());
-        self.0.mortal.with(crash).unwrap_or_default()
+    /// By the process itself, inside its poll.
+    ///
+    /// # Panics
+    /// If that is what it is to suffer.
+    pub(crate) fn suffer(&self) {
+        let ordeal = |cold: &mut Cold, _| cold.rare.as_mut().and_then(|rare| rare.ordeal.take());
+        match self.0.mortal.with(ordeal) {
+            Some(Ordeal::Panic(why)) => panic!("{why}"),
+            // The very thing that must never happen in a handler, on purpose.
+            Some(Ordeal::Stall(time)) => std::thread::sleep(time),
+            None => {}
+        }
     }
 
     /// Who is to be woken by a signal. A task's waker stays the same for its life.

@@ -307,7 +307,7 @@ impl<A: Actor<Context = Context<A>>> Process<A> {
         let pid = &self.pid;
         let polled = guard(|| {
             if pid.signals() & CRASH != 0 {
-                panic!("{}", pid.take_crash());
+                pid.suffer();
             }
             Pin::new(&mut *future).poll(task)
         });

@@ -87,14 +87,15 @@ fn progress(text: &mut String, report: &ProgressReport) -> Rendered {
 
 fn crash(text: &mut String, report: &CrashReport) -> Rendered {
     head(text, "CRASH", report.at)?;
-    write!(text, "\n    crasher: {}", report.path)?;
-    write!(text, "\n    pid: {}", report.pid)?;
+    text.push_str("\n  crasher:");
     write!(text, "\n    initial call: {}", report.actor)?;
+    write!(text, "\n    pid: {}", report.pid)?;
+    write!(text, "\n    registered_name: {}", report.path)?;
     let backtrace = match &report.reason {
         ExitReason::Panic(panic) => {
-            write!(text, "\n    exception: panic: {}", indented(&panic.message))?;
-            write!(text, "\n    location: {}", panic.location)?;
-            panic.backtrace.as_deref()
+            write!(text, "\n    exception error: {}", indented(&panic.message))?;
+            write!(text, "\n      in {}", panic.location)?;
+            panic.backtrace.as_ref().map(|trace| trace.text())
         }
         reason => {
             write!(text, "\n    exception exit: {}", indented(&reason.to_string()))?;

@@ -12,6 +12,32 @@ use std::time::SystemTime;
 pub type ReportSink = Arc<dyn Fn(&Report) + Send + Sync>;
 
 /// One report (SASL's three kinds).
+///
+/// ```
+/// # use actix::Actor;
+/// # use supervisors::*;
+/// # struct Idle;
+/// # impl Actor for Idle {
+/// #     type Context = Context<Self>;
+/// # }
+/// # actix::System::new().block_on(async {
+/// use std::sync::{Arc, Mutex};
+///
+/// let log = Arc::new(Mutex::new(Vec::new()));
+/// let written = log.clone();
+/// let sink = move |report: &Report| written.lock().unwrap().push(report.render_text());
+/// let options = TreeOptions { sink: Arc::new(sink), ..TreeOptions::default() };
+/// # let here = actix::Arbiter::current();
+/// # let child = ChildSpec::worker("idle", &here, |_ctx| Ok(Idle));
+/// # let root = ChildSpec::supervisor("root", &here, move || {
+/// #     SupervisorSpec::new(Strategy::OneForOne, Intensity::default(), vec![child.clone()])
+/// # });
+/// let root = start(root, options).await.expect("it starts");
+/// assert!(log.lock().unwrap()[0].starts_with("=PROGRESS REPORT==== "));
+/// assert!(log.lock().unwrap()[0].contains("\n    supervisor: root\n    started: [{pid,<0."));
+/// # root.stop().await;
+/// # });
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "report", rename_all = "snake_case")]
 pub enum Report {
@@ -35,6 +61,21 @@ pub enum Level {
 }
 
 impl Report {
+    /// Whether rendering it takes time: frames have to be resolved.
+    pub(crate) fn is_slow(&self) -> bool {
+        let Report::Crash(CrashReport { reason, .. }) = self else {
+            return false;
+        };
+        matches!(reason, ExitReason::Panic(panic) if panic.backtrace.is_some())
+    }
+
+    pub(crate) fn without_backtrace(mut self) -> Self {
+        if let Report::Crash(report) = &mut self {
+            report.reason = report.reason.clone().without_backtrace();
+        }
+        self
+    }
+
     /// How loud it is.
     pub fn level(&self) -> Level {
         match self {

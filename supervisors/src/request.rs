@@ -83,6 +83,34 @@ pub enum RestartError {
 pub struct DeleteChild(pub Arc<str>);
 
 /// Asks for the children, in start order (a dynamic supervisor's: in no order).
+///
+/// ```
+/// # use actix::Actor;
+/// # use supervisors::*;
+/// # struct Idle;
+/// # impl Actor for Idle {
+/// #     type Context = Context<Self>;
+/// # }
+/// # actix::System::new().block_on(async {
+/// let (here, root) = (actix::Arbiter::current(), Name::<Supervisor>::new("root"));
+/// let idle = |id: &str| ChildSpec::worker(id, &actix::Arbiter::current(), |_ctx| Ok(Idle));
+/// let spec = ChildSpec::supervisor("root", &here, move || {
+///     SupervisorSpec::new(Strategy::OneForOne, Intensity::default(), vec![idle("a")])
+/// });
+/// let tree = start(spec.name(&root), TreeOptions::default()).await.expect("it starts");
+/// root.start_child(idle("b")).await.expect("it starts");
+/// let children = root.call(WhichChildren).await.expect("an answer");
+/// assert_eq!(children.iter().map(|child| &*child.id).collect::<Vec<_>>(), ["a", "b"]);
+///
+/// let still = root.call(DeleteChild("b".into())).await.expect("an answer");
+/// assert_eq!(still, Err(ChildError::Running));
+/// root.call(TerminateChild::new("b")).await.expect("an answer").expect("it ends");
+/// assert_eq!(root.start_child(idle("b")).await, Err(StartError::AlreadyPresent));
+/// root.call(DeleteChild("b".into())).await.expect("an answer").expect("it does not run");
+/// assert_eq!(root.call(CountChildren).await.expect("an answer").specs, 1);
+/// # tree.stop().await;
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Vec<ChildStatus>")]
 pub struct WhichChildren;
@@ -136,6 +164,48 @@ pub struct ChildCounts {
 
 /// The giving end of an answer that comes later than the handler returns, without a future or a task of its
 /// own. Dropped without an answer, the caller gets [`CallError::Died`](crate::CallError::Died).
+///
+///
+/// ```
+/// use actix::{Actor, Handler, Message};
+/// use supervisors::*;
+///
+/// /// Answers the first question when the second one comes.
+/// #[derive(Default)]
+/// struct Slow(Option<Reply<u32>>);
+///
+/// impl Actor for Slow {
+///     type Context = Context<Self>;
+/// }
+///
+/// #[derive(Message)]
+/// #[rtype(result = "u32")]
+/// struct Ask(u32);
+///
+/// impl Handler<Ask> for Slow {
+///     type Result = Answer<u32>;
+///
+///     fn handle(&mut self, Ask(number): Ask, _: &mut Context<Self>) -> Answer<u32> {
+///         let (reply, answer) = Reply::new();
+///         if let Some(earlier) = self.0.replace(reply) {
+///             earlier.give(number);
+///         }
+///         answer
+///     }
+/// }
+/// # actix::System::new().block_on(async {
+/// # let (here, slow) = (actix::Arbiter::current(), Name::<Slow>::new("slow"));
+/// # let child = ChildSpec::worker("slow", &here, |_ctx| Ok(Slow::default())).name(&slow);
+/// # let root = ChildSpec::supervisor("root", &here, move || {
+/// #     SupervisorSpec::new(Strategy::OneForOne, Intensity::default(), vec![child.clone()])
+/// # });
+/// # let root = start(root, TreeOptions::default()).await.expect("it starts");
+/// let (first, second) = (slow.call(Ask(1)), slow.call(Ask(2)));
+/// assert_eq!(first.await, Ok(2));
+/// root.stop().await;
+/// assert_eq!(second.await, Err(CallError::Died)); // nobody is left waiting
+/// # });
+/// ```
 pub struct Reply<T>(Rc<RefCell<ReplyState<T>>>);
 
 enum ReplyState<T> {

@@ -76,6 +76,29 @@ pub enum Strategy {
 }
 
 /// Whether a supervisor ends when its significant children have ended by themselves.
+///
+/// ```
+/// # use actix::Actor;
+/// # use supervisors::*;
+/// # struct Idle;
+/// # impl Actor for Idle {
+/// #     type Context = Context<Self>;
+/// # }
+/// # actix::System::new().block_on(async {
+/// let here = actix::Arbiter::current();
+/// let root = ChildSpec::supervisor("root", &here.clone(), move || {
+///     let job = ChildSpec::worker("job", &here, |ctx: &mut Context<Idle>| {
+///         ctx.exit(ExitReason::Normal); // done already
+///         Ok(Idle)
+///     });
+///     let job = job.restart(Restart::Temporary).significant(true);
+///     SupervisorSpec::new(Strategy::OneForOne, Intensity::default(), vec![job])
+///         .auto_shutdown(AutoShutdown::AllSignificant)
+/// });
+/// let root = start(root, TreeOptions::default()).await.expect("it starts");
+/// assert_eq!(root.wait().await, ExitReason::Shutdown); // with its last significant child
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AutoShutdown {
@@ -141,6 +164,23 @@ pub(crate) struct ChildInfo {
 }
 
 /// What a supervisor watches over.
+///
+/// ```
+/// # use actix::Actor;
+/// # use supervisors::*;
+/// # struct Idle;
+/// # impl Actor for Idle {
+/// #     type Context = Context<Self>;
+/// # }
+/// # let here = actix::System::new().block_on(async { actix::Arbiter::current() });
+/// // The table is made anew each time the supervisor starts, and outlives the workers below it.
+/// let shop = ChildSpec::supervisor("shop", &here.clone(), move || {
+///     let idle = |id| ChildSpec::worker(id, &here, |_ctx| Ok(Idle));
+///     let children = vec![idle("store"), idle("till")]; // the till leans on the store
+///     SupervisorSpec::new(Strategy::RestForOne, Intensity::new(5, 60), children)
+/// });
+/// assert_eq!(shop.outline().len(), 3);
+/// ```
 #[derive(Clone, Debug)]
 pub struct SupervisorSpec {
     /// Who else is restarted with a child.
@@ -187,6 +227,22 @@ pub(crate) struct Launch {
 }
 
 /// How to start, restart and stop one child.
+///
+/// ```
+/// # use actix::Actor;
+/// # use supervisors::*;
+/// # struct Idle;
+/// # impl Actor for Idle {
+/// #     type Context = Context<Self>;
+/// # }
+/// # let here = actix::System::new().block_on(async { actix::Arbiter::current() });
+/// use std::time::Duration;
+///
+/// let writer = ChildSpec::worker("writer", &here, |_ctx| Ok(Idle))
+///     .restart(Restart::Transient) // not after an end in good order
+///     .shutdown(Shutdown::Timeout(Duration::from_secs(30))); // it has much to write down
+/// assert_eq!(&**writer.id(), "writer");
+/// ```
 #[derive(Clone)]
 pub struct ChildSpec {
     /// Shared with the control block of every incarnation.

@@ -138,6 +138,11 @@ pub(crate) fn supervisor_report(
     offender: ChildFacts,
     restart: Option<RestartCount>,
 ) {
+    // The frames are the crash report's, as in OTP the crasher's stack is.
+    let reason = match reason {
+        Cause::Exit(reason) => Cause::Exit(reason.without_backtrace()),
+        other => other,
+    };
     let at = SystemTime::now();
     let supervisor_path = supervisor.path().clone();
     let report = SupervisorReport {

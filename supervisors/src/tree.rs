@@ -2,14 +2,16 @@
 
 use crate::error::{InitFailure, StartError};
 use crate::exit::ExitReason;
-use crate::panic::{guard, install_hook};
+use crate::panic::install_hook;
 use crate::pid::Pid;
 use crate::process::{ChildEvent, Parent};
 use crate::report::{Report, ReportSink, to_tracing};
+use crate::reporter::Reporter;
+use crate::slot::Slots;
 use crate::spec::{ChildSpec, ProcessKind, child_path};
 use crate::watchdog::Watchdog;
 use serde::Serialize;
-use std::collections::hash_map::{DefaultHasher, HashMap};
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -26,6 +28,9 @@ pub use list::{ProcessInfo, ProcessState, Supervision};
 pub use steer::SteerError;
 
 const SHARDS: usize = 64;
+
+/// How long the end of a tree waits for backtraces that are still being resolved.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// How a tree reports and remembers.
 #[derive(Clone)]
@@ -58,16 +63,44 @@ impl fmt::Debug for TreeOptions {
 }
 
 /// The live processes of one tree. Cloning shares it; every method may be called from any thread.
+///
+/// ```
+/// # use actix::Actor;
+/// # use supervisors::*;
+/// # struct Idle;
+/// # impl Actor for Idle {
+/// #     type Context = Context<Self>;
+/// # }
+/// # actix::System::new().block_on(async {
+/// # let here = actix::Arbiter::current();
+/// # let child = ChildSpec::worker("idle", &here, |_ctx| Ok(Idle));
+/// # let root = ChildSpec::supervisor("root", &here, move || {
+/// #     SupervisorSpec::new(Strategy::OneForOne, Intensity::default(), vec![child.clone()])
+/// # });
+/// # let root = start(root, TreeOptions::default()).await.expect("it starts");
+/// let tree = root.tree();
+/// let paths: Vec<_> = tree.list().into_iter().map(|process| process.path.to_string()).collect();
+/// assert_eq!(paths, ["root", "root/idle"]);
+///
+/// tree.terminate_child("root/idle").await.expect("it ends");
+/// assert_eq!(tree.describe("root/idle").expect("its spec stays").state, ProcessState::Stopped);
+/// tree.restart_child("root/idle").await.expect("it starts");
+/// let again = tree.restart_child("root/idle").await.expect_err("once is enough");
+/// assert_eq!(again.to_string(), "running: the child runs");
+/// assert!(tree.history().is_empty(), "nothing of this was a restart");
+/// # root.stop().await;
+/// # });
+/// ```
 #[derive(Clone)]
 pub struct Tree(Arc<Table>);
 
 struct Table {
     /// Every live process by its path.
-    shards: [Mutex<HashMap<Arc<str>, Pid>>; SHARDS],
+    shards: [Slots<Arc<str>, Pid>; SHARDS],
     /// Those that are not below a dynamic supervisor, by number: few, however many sessions there are.
     frame: Mutex<BTreeMap<u64, Pid>>,
     restarts: AtomicU64,
-    sink: ReportSink,
+    reporter: Reporter,
     history: Mutex<VecDeque<RestartRecord>>,
     history_len_max: usize,
 }
@@ -110,10 +143,10 @@ pub enum RestartOutcome {
 impl Tree {
     pub(crate) fn new(options: TreeOptions) -> Self {
         Tree(Arc::new(Table {
-            shards: std::array::from_fn(|_| Mutex::default()),
+            shards: std::array::from_fn(|_| Slots::new()),
             frame: Mutex::default(),
             restarts: AtomicU64::new(0),
-            sink: options.sink,
+            reporter: Reporter::new(options.sink),
             history: Mutex::default(),
             history_len_max: options.history_len_max,
         }))
@@ -133,7 +166,7 @@ impl Tree {
         if in_frame(pid) {
             lock(&self.0.frame).insert(pid.number(), pid.clone());
         }
-        lock(self.shard(pid.path())).insert(pid.path().clone(), pid.clone());
+        self.shard(pid.path()).set(pid.path().clone(), pid.clone());
     }
 
     /// Takes `pid` out, unless a successor already stands in its place.
@@ -142,24 +175,21 @@ impl Tree {
             let gone = lock(&self.0.frame).remove(&pid.number());
             drop(gone);
         }
-        let mut shard = lock(self.shard(pid.path()));
-        if shard.get(pid.path()).is_some_and(|there| there == pid) {
-            let gone = shard.remove(pid.path());
-            drop(shard);
-            drop(gone);
-        }
+        self.shard(pid.path()).leave(&**pid.path(), |there| there == pid);
     }
 
     pub(crate) fn report(&self, report: &Report) {
-        // A sink that panics must not take the reporting process (or the report of its exit) along.
-        if let Err(panic) = guard(|| (self.0.sink)(report)) {
-            eprintln!(
-                "the report sink panicked: {} at {}\n{}",
-                panic.message,
-                panic.location,
-                report.render_text()
-            );
-        }
+        self.0.reporter.report(report);
+    }
+
+    /// Waits until every report so far is out.
+    pub(crate) async fn flush_reports(&self) {
+        let _ = tokio::time::timeout(FLUSH_WITHIN, self.0.reporter.flush()).await;
+    }
+
+    /// Backtraces that were left out of crash reports because too many waited to be resolved.
+    pub fn backtraces_dropped(&self) -> u64 {
+        self.0.reporter.dropped()
     }
 
     pub(crate) fn remember(&self, record: RestartRecord) {
@@ -173,7 +203,7 @@ impl Tree {
         history.push_back(record);
     }
 
-    fn shard(&self, path: &str) -> &Mutex<HashMap<Arc<str>, Pid>> {
+    fn shard(&self, path: &str) -> &Slots<Arc<str>, Pid> {
         let mut hasher = DefaultHasher::new();
         path.hash(&mut hasher);
         // Truncation is harmless: only the low bits are used.
@@ -273,12 +303,14 @@ pub async fn start(root: ChildSpec, options: TreeOptions) -> Result<Root, StartE
         None => return Err(StartError::Init(ExitReason::Killed)),
     }
     let (end, exit) = watch::channel(None);
+    let whole = tree.clone();
     actix_rt::spawn(async move {
         let reason = match inbox.recv().await {
             Some(ChildEvent::Exited(_, reason)) => reason,
             _ => ExitReason::Killed,
         };
         drop(watchdog);
+        whole.flush_reports().await;
         end.send_replace(Some(reason));
     });
     Ok(Root { tree, pid, exit })

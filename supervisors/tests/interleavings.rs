@@ -1,5 +1,6 @@
 //! Goal: nothing that must be told once is told never or twice, in whatever order threads take their steps.
-//! Method: loom runs `src/pid/mortal.rs` itself, made of loom's locks and atomics, through every order.
+//! Method: loom runs `src/pid/mortal.rs` and `src/slot.rs` (behind names and the paths of a tree) themselves,
+//! made of loom's locks and atomics, through every order.
 
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
@@ -8,14 +9,19 @@ use loom::thread;
 
 mod sync {
     pub(super) use loom::sync::atomic::AtomicU8;
-    pub(super) use loom::sync::{Mutex, MutexGuard};
+    pub(super) use loom::sync::{Mutex, MutexGuard, RwLock};
 }
 
 #[path = "../src/pid/mortal.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod mortal;
 
+#[path = "../src/slot.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod slot;
+
 use mortal::Mortal;
+use slot::{Slot, Slots};
 
 const BIT: u8 = 1;
 const OTHER: u8 = 2;
@@ -145,5 +151,71 @@ fn a_link_that_meets_the_end_of_its_partner_is_a_signal() {
         ending.join().unwrap();
         assert_eq!(a.signals(), BIT, "a would outlive its partner");
         assert_eq!(a.with(|links, _| *links), 0);
+    });
+}
+
+/// Two lives of one child: the first leaves, for which it has two occasions, while the second enters.
+fn a_successor_stays(
+    set: impl Fn(u8),
+    leave: impl Fn(u8) + Clone + Send + 'static,
+    get: impl Fn() -> Option<u8>,
+) {
+    let ends = leave.clone();
+    let end = thread::spawn(move || ends(1));
+    set(2);
+    leave(1);
+    assert_eq!(get(), Some(2), "nobody would find the second");
+    end.join().unwrap();
+    assert_eq!(get(), Some(2), "the first has taken the second along");
+    leave(2);
+    assert_eq!(get(), None, "a message would go to nobody and not come back");
+}
+
+#[test]
+fn a_name_is_not_taken_from_the_successor_by_who_held_it_before() {
+    loom::model(|| {
+        let name = Arc::new(Slot::new());
+        name.set(1);
+        let (set, left, get) = (name.clone(), name.clone(), name.clone());
+        a_successor_stays(
+            move |pid| set.set(pid),
+            move |pid| left.leave(|held| *held == pid),
+            move || get.get(),
+        );
+    });
+}
+
+#[test]
+fn a_path_leads_to_the_successor_and_not_to_who_stood_there_before() {
+    loom::model(|| {
+        let tree = Arc::new(Slots::new());
+        tree.set("root/a", 1);
+        tree.set("root/b", 9);
+        let (set, left, get) = (tree.clone(), tree.clone(), tree.clone());
+        a_successor_stays(
+            move |pid| set.set("root/a", pid),
+            move |pid| left.leave("root/a", |held| *held == pid),
+            move || get.get("root/a"),
+        );
+        assert_eq!(tree.get("root/b"), Some(9), "a neighbour of the same shard");
+    });
+}
+
+#[test]
+fn who_asks_for_a_name_in_between_gets_one_of_its_holders_or_nobody_and_never_goes_back() {
+    loom::model(|| {
+        let name = Arc::new(Slot::new());
+        name.set(1);
+        let asked = name.clone();
+        let asking = thread::spawn(move || (asked.get(), asked.get()));
+        name.leave(|held| *held == 1);
+        name.set(2);
+        let seen = asking.join().unwrap();
+        let order = |holder: Option<u8>| match holder {
+            Some(1) => 0,
+            None => 1,
+            _ => 2,
+        };
+        assert!(order(seen.0) <= order(seen.1), "{seen:?}");
     });
 }

@@ -144,3 +144,45 @@ fn a_new_life_of_core_is_met_as_a_new_incarnation_and_routes_are_synchronised_an
     let stale = there.next_within(Duration::from_millis(1));
     assert!(!matches!(stale, Ok(Some(Packet::Publish(_)))), "{stale:?}");
 }
+
+#[test]
+fn wills_of_clients_that_fell_with_core_are_published_once_in_its_next_life() {
+    let (rig, other) = pair();
+    let mut far = Options::new("far").connect(other.mqtt);
+    far.subscribe("wills/#", QoS::AtLeastOnce);
+    await_route(&rig.host, N1, "wills/#", N2);
+    let mut falling: Vec<_> = (0..5)
+        .map(|n| Options::new(&format!("gone-{n}")).will(&format!("wills/{n}"), "gone"))
+        .map(|options| options.connect(rig.node.mqtt))
+        .collect();
+    let mut back = Options::new("back").will("wills/back", "offline");
+    back.connect.will.as_mut().expect("just set").retain = true;
+    falling.push(back.clone().connect(rig.node.mqtt));
+    rig.crash("root/core");
+    for client in &mut falling {
+        client.assert_closed();
+    }
+    rig.await_restart("root/core", 1);
+    // One client is back at once. Its will is published before it is served, so its word is the last.
+    let mut returned = eventually("n1 accepts", || {
+        let client = back.clone().try_connect(rig.node.mqtt).ok()?;
+        (!client.connack.reason.is_error()).then_some(client)
+    });
+    returned.publish_with("wills/back", "online", QoS::AtLeastOnce, true);
+    let mut near = Options::new("near").connect(rig.node.mqtt);
+    near.subscribe("wills/#", QoS::AtLeastOnce);
+    assert_eq!(near.text(), "online");
+    for heir in [&mut near, &mut far] {
+        let mut topics: Vec<_> = Vec::new();
+        while topics.len() < 5 {
+            let message = heir.message();
+            // What the one that is back said may have come before the link was.
+            if message.topic != "wills/back" {
+                topics.push(message.topic.to_string());
+            }
+        }
+        topics.sort();
+        assert_eq!(topics, ["wills/0", "wills/1", "wills/2", "wills/3", "wills/4"]);
+    }
+    near.assert_quiet();
+}

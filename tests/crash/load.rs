@@ -91,9 +91,7 @@ impl Load {
             let client = Options::new(&format!("publisher-{topic}")).connect(at(topic / 2));
             let (stop, stopped) = channel();
             stops.push(stop);
-            publishers.push(std::thread::spawn(move || {
-                publish(client, topic, pace, &stopped)
-            }));
+            publishers.push(std::thread::spawn(move || publish(client, topic, pace, &stopped)));
         }
         let idle = (0..clients.saturating_sub(2 * topics + 2)).map(|n| {
             let mut client = Options::v5(&format!("idle-{n}")).connect(at(n));

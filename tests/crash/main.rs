@@ -10,6 +10,7 @@
 //! | `wing` | dist, peers, gate, registry, connector, control, and the supervisors above them |
 //! | `cluster` | what another node sees: router, a Peer, core |
 //! | `escalation` | more crashes than the intensity, up to the root; what becomes of wills |
+//! | `stuck` | nothing: a process that does not come back to its arbiter |
 //! | `soak` | all of these a hundred times with 200 clients, when it is asked for |
 //!
 //! ```sh
@@ -29,5 +30,6 @@ mod escalation;
 mod load;
 mod rig;
 mod soak;
+mod stuck;
 mod verdict;
 mod wing;

@@ -128,19 +128,29 @@ impl Rig {
         let (parent, id) = path.rsplit_once('/').expect("a child");
         let id = id.replace("%2F", "/").replace("%25", "%");
         let downtime = |line: &str| {
-            let mark = if restarted { "downtime_us" } else { "child_terminated" };
+            let mark = if restarted {
+                "downtime_us"
+            } else {
+                "child_terminated"
+            };
             if !line.contains(mark) {
                 return None;
             }
             let report: serde_json::Value = serde_json::from_str(line).ok()?;
-            let child = if restarted { &report["started"] } else { &report["offender"] };
+            let child = if restarted {
+                &report["started"]
+            } else {
+                &report["offender"]
+            };
             let mine = report["supervisor"] == parent && child["id"] == *id;
             mine.then(|| report["downtime_us"].as_u64().unwrap_or_default())
         };
         let line = self
             .node
             .log
-            .wait_after(mark, &format!("a report of {path}"), |line| downtime(line).is_some());
+            .wait_after(mark, &format!("a report of {path}"), |line| {
+                downtime(line).is_some()
+            });
         downtime(&line).unwrap_or_default()
     }
 

@@ -51,7 +51,10 @@ impl std::fmt::Debug for Verdict {
             why,
         } = self;
         let came = came.len();
-        write!(f, "{closed} closed, {lost} lost, {doubled} doubled of {came}: {why:?}")
+        write!(
+            f,
+            "{closed} closed, {lost} lost, {doubled} doubled of {came}: {why:?}"
+        )
     }
 }
 

@@ -1,5 +1,7 @@
 //! What operators do to single processes: crash, kill, stop, start.
 
+use std::time::Duration;
+
 use supervisors::{ChildError, ProcessInfo, SteerError, Tree};
 
 use super::answers::standing;
@@ -8,6 +10,9 @@ use crate::admin::protocol::{Reply, Steering};
 
 /// The way by which commands come in. Who stops a part of it could not start it again.
 const WAY_IN: [&str; 2] = ["root/admin/control", "root/cluster/gate"];
+
+/// Longest that a process may be told to hold its arbiter, in seconds. It cannot be called off.
+pub(crate) const STUCK_S_MAX: u8 = 60;
 
 /// The child that an operator means: a whole path, or the end of exactly one.
 pub(super) async fn resolve(tree: &Tree, wanted: &str) -> Result<ProcessInfo, String> {
@@ -58,6 +63,14 @@ pub(super) async fn steer(
             to.reply(&steered(&path)).await?;
             tree.kill(&path).map_err(|error| error.to_string())
         }
+        Steering::Stall(seconds) => {
+            allowed(options)?;
+            let path = resolve(tree, wanted).await?.path;
+            // Answered first: we may be on the arbiter that is about to be stuck.
+            to.reply(&steered(&path)).await?;
+            let time = Duration::from_secs(u64::from(seconds.min(STUCK_S_MAX)));
+            tree.stall(&path, time).map_err(|error| error.to_string())
+        }
         Steering::StopChild => {
             let path = resolve(tree, wanted).await?.path;
             if let Some(way) = WAY_IN.iter().find(|way| stands_on(way, &path)) {
@@ -97,8 +110,8 @@ fn stands_on(way: &str, path: &str) -> bool {
 fn sentence(path: &str, error: &SteerError) -> String {
     match error {
         SteerError::Root(_) => format!("{path} is the whole node: `ermine stop` stops it"),
-        SteerError::Child(ChildError::Running) => format!("{path} is running"),
-        SteerError::Child(ChildError::Restarting) => format!("{path} is being restarted already"),
+        SteerError::Child(ChildError::Running) => format!("{path}: running: there is nothing to start"),
+        // The others begin with OTP's word, where it has one.
         other => format!("{path}: {other}"),
     }
 }

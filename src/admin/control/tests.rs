@@ -305,7 +305,7 @@ async fn a_child_is_stopped_started_and_seen_in_between() {
         })
     };
     let done = [Reply::Steered("root/idle".into()), Reply::Done];
-    let running = Reply::Failed("root/idle is running".into());
+    let running = Reply::Failed("root/idle: running: there is nothing to start".into());
     assert_eq!(steer(Steering::StartChild, "idle").await, [running]);
     assert_eq!(steer(Steering::StopChild, "idle").await, done);
     let replies = stand.ask(Request::Children { path: "root".into() }).await;

@@ -47,6 +47,7 @@ fn the_bytes_of_every_request_are_frozen() {
         (Steering::Kill, "00000000"),
         (Steering::StopChild, "00000001"),
         (Steering::StartChild, "00000002"),
+        (Steering::Stall(9), "0000000309"),
     ] {
         let path = "r".into();
         golden(

@@ -205,7 +205,8 @@ fn root(shelf: &Shelf, core_restarts: u32) -> ChildSpec {
             max_children: 100_000,
         };
         let (names, shards_at, core_shelf) = (shelf.tables().names.clone(), at.clone(), shelf.clone());
-        let core = ChildSpec::supervisor("core", &at, move || core(&core_shelf, core_restarts)).name(&names.core);
+        let core =
+            ChildSpec::supervisor("core", &at, move || core(&core_shelf, core_restarts)).name(&names.core);
         let topics = ChildSpec::dynamic("topics", &at, dynamic, &names.topics);
         let sessions = ChildSpec::supervisor("sessions", &at, move || {
             let shard = |i: usize| ChildSpec::dynamic(i.to_string(), &shards_at, dynamic, &names.sessions[i]);

@@ -80,8 +80,16 @@ fn the_will_of_a_client_that_is_back_goes_before_it_or_nowhere() {
     heir.put("new".into(), now + Duration::from_secs(1), message("new"));
     assert_eq!(heir.client_is_back(&"due".into()).unwrap().topic, "due");
     assert_eq!(heir.client_is_back(&"due".into()), None);
-    assert_eq!(heir.client_is_back(&"later".into()), None, "back before its delay was over");
-    assert_eq!(heir.client_is_back(&"new".into()), None, "its session's to cancel");
+    assert_eq!(
+        heir.client_is_back(&"later".into()),
+        None,
+        "back before its delay was over"
+    );
+    assert_eq!(
+        heir.client_is_back(&"new".into()),
+        None,
+        "its session's to cancel"
+    );
     let left = heir.take_due(now + Duration::from_secs(60)).unwrap();
     assert_eq!((&*left.topic, heir.next(), heir.inherited), ("new", None, 0));
 }

@@ -25,8 +25,9 @@ fn refused(line: &str) -> String {
 
 #[test]
 fn an_intensity_can_be_set_for_each_supervisor_and_the_others_keep_theirs() {
-    let config =
-        of_file("[supervision]\ncore = { restarts = 50, period_ms = 1500 }\nroot = { restarts = 0, period_ms = 1 }");
+    let config = of_file(
+        "[supervision]\ncore = { restarts = 50, period_ms = 1500 }\nroot = { restarts = 0, period_ms = 1 }",
+    );
     let supervision = config.unwrap().supervision;
     let core = Intensity {
         restarts: 50,
@@ -58,7 +59,8 @@ fn what_was_set_is_what_the_tree_would_be_started_with() {
 fn each_mistake_has_its_sentence() {
     let lacking = "e.toml:2: core lacks period_ms: an intensity is so many restarts in such a time, \
                    for example core = { restarts = 5, period_ms = 60000 }";
-    let number = "e.toml:2: core must be an intensity, for example core = { restarts = 5, period_ms = 60000 }";
+    let number =
+        "e.toml:2: core must be an intensity, for example core = { restarts = 5, period_ms = 60000 }";
     let cases = [
         ("core = { restarts = 5 }", lacking),
         ("core = 5", number),

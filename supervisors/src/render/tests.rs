@@ -173,11 +173,12 @@ fn a_crash_report_says_what_where_and_under_whom() {
         ancestors: vec!["root/core".into(), "root".into()],
     });
     let text = "=CRASH REPORT==== 7-Aug-2026::10:00:00.123456 ===
-    crasher: root/core/router
-    pid: PID
+  crasher:
     initial call: ermine::broker::router::Router
-    exception: panic: index out of bounds
-    location: src/broker/router.rs:42:7
+    pid: PID
+    registered_name: root/core/router
+    exception error: index out of bounds
+      in src/broker/router.rs:42:7
     ancestors: [root/core,root]
     message_queue_len: 3
     generation: 2";

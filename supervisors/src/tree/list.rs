@@ -95,7 +95,7 @@ impl Tree {
     pub fn list(&self) -> Vec<ProcessInfo> {
         let mut pids = Vec::with_capacity(self.count());
         for shard in &self.0.shards {
-            pids.extend(lock(shard).values().cloned());
+            pids.extend(shard.lock().values().cloned());
         }
         in_order(pids)
     }
@@ -116,7 +116,7 @@ impl Tree {
         let mut pids = Vec::new();
         if supervisor.0.info.kind == ProcessKind::DynamicSupervisor || !in_frame(&supervisor) {
             for shard in &self.0.shards {
-                pids.extend(lock(shard).values().filter(ours).cloned());
+                pids.extend(shard.lock().values().filter(ours).cloned());
             }
         } else {
             pids.extend(lock(&self.0.frame).values().filter(ours).cloned());
@@ -140,12 +140,12 @@ impl Tree {
 
     /// The live process at `path`.
     pub fn find(&self, path: &str) -> Option<Pid> {
-        lock(self.shard(path)).get(path).cloned()
+        self.shard(path).get(path)
     }
 
     /// Number of live processes.
     pub fn count(&self) -> usize {
-        self.0.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.0.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     /// Looks at every process, if need be: for rare occasions.
@@ -157,7 +157,7 @@ impl Tree {
         self.0
             .shards
             .iter()
-            .find_map(|shard| lock(shard).values().find(in_shard).cloned())
+            .find_map(|shard| shard.lock().values().find(in_shard).cloned())
     }
 }
 

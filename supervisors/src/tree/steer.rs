@@ -7,6 +7,7 @@ use crate::office::Door;
 use crate::pid::Pid;
 use crate::request::{DeleteChild, RestartChild, RestartError, TerminateChild};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a child was not stopped, started or forgotten. It is as it was, unless its supervisor is gone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +20,9 @@ pub enum SteerError {
     Root(String),
     /// Its supervisor is dynamic: it forgets children that do not run, so there is none to be started or
     /// deleted (OTP `{error, simple_one_for_one}`).
-    #[error("the supervisor of {0} is dynamic and keeps no spec of a child that does not run")]
+    #[error(
+        "simple_one_for_one: the supervisor of {0} is dynamic and keeps no spec of a child that does not run"
+    )]
     Dynamic(String),
     /// The supervisor refused.
     #[error(transparent)]
@@ -54,6 +57,19 @@ impl Tree {
     /// [`NoSuchProcess`] if nobody lives there.
     pub fn crash(&self, path: &str, why: &str) -> Result<(), NoSuchProcess> {
         self.alive(path)?.crash(why);
+        Ok(())
+    }
+
+    /// Makes the process at `path` hold its thread for `time` when it is polled next, as a handler that does
+    /// not return would: everybody on that arbiter waits, and after [`TreeOptions::unresponsive_after`] it is
+    /// reported. Then all go on; nothing ends.
+    ///
+    /// [`TreeOptions::unresponsive_after`]: crate::TreeOptions::unresponsive_after
+    ///
+    /// # Errors
+    /// [`NoSuchProcess`] if nobody lives there.
+    pub fn stall(&self, path: &str, time: Duration) -> Result<(), NoSuchProcess> {
+        self.alive(path)?.stall(time);
         Ok(())
     }
 
