@@ -137,6 +137,8 @@ fn is_machinery(symbol: &str, at: &str) -> bool {
     let package = registry.map(|(_, package)| package.to_owned());
     file.contains("/rustc/")
         || file.contains("/library/std/")
+        || file.contains("/nptl/")
+        || file.contains("/sysdeps/")
         || file.contains("supervisors/src/")
         || package.is_some_and(|package| {
             ["actix", "tokio-", "futures-", "supervisors-"]

@@ -92,6 +92,7 @@ pub use name::Name;
 pub use outline::Outline;
 pub use pid::Pid;
 pub use report::{Report, ReportSink};
+pub use reporter::reports_waiting;
 pub use request::{
     AddChildren, Answer, ChildCounts, ChildKey, ChildState, ChildStatus, CountChildren, DeleteChild, Reply,
     RestartChild, RestartError, StartChild, TerminateChild, WhichChildren,

@@ -16,6 +16,14 @@ use tokio::sync::oneshot;
 /// Reports that wait for the thread. A storm makes three per restart; each is a few hundred bytes.
 const WAITING_MAX: usize = 1024;
 
+/// Of all trees.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Reports of this program that wait until frames are resolved; always 0 without `RUST_BACKTRACE`.
+pub fn reports_waiting() -> usize {
+    WAITING.load(Acquire)
+}
+
 pub(crate) struct Reporter {
     sink: ReportSink,
     thread: OnceLock<Option<SyncSender<Order>>>,
@@ -33,6 +41,18 @@ struct Counts {
 enum Order {
     Report(Box<Report>),
     Flush(oneshot::Sender<()>),
+}
+
+impl Counts {
+    fn waits(&self) {
+        WAITING.fetch_add(1, AcqRel);
+        self.waiting.fetch_add(1, AcqRel);
+    }
+
+    fn is_out(&self) {
+        self.waiting.fetch_sub(1, AcqRel);
+        WAITING.fetch_sub(1, AcqRel);
+    }
 }
 
 impl Reporter {
@@ -53,14 +73,14 @@ impl Reporter {
         if !report.is_slow() && self.counts.waiting.load(Acquire) == 0 {
             return tell(&self.sink, report);
         }
-        self.counts.waiting.fetch_add(1, AcqRel);
+        self.counts.waits();
         let order = Order::Report(Box::new(report.clone()));
         let refused = match self.thread() {
             Some(thread) => thread.try_send(order).is_err(),
             None => true,
         };
         if refused {
-            self.counts.waiting.fetch_sub(1, AcqRel);
+            self.counts.is_out();
             self.counts
                 .dropped
                 .fetch_add(u64::from(report.is_slow()), Relaxed);
@@ -90,7 +110,7 @@ impl Reporter {
                     match order {
                         Order::Report(report) => {
                             tell(&sink, &report);
-                            counts.waiting.fetch_sub(1, AcqRel);
+                            counts.is_out();
                         }
                         Order::Flush(done) => drop(done.send(())),
                     }

@@ -29,9 +29,6 @@ pub use steer::SteerError;
 
 const SHARDS: usize = 64;
 
-/// How long the end of a tree waits for backtraces that are still being resolved.
-const FLUSH_WITHIN: Duration = Duration::from_secs(2);
-
 /// How a tree reports and remembers.
 #[derive(Clone)]
 pub struct TreeOptions {
@@ -184,7 +181,7 @@ impl Tree {
 
     /// Waits until every report so far is out.
     pub(crate) async fn flush_reports(&self) {
-        let _ = tokio::time::timeout(FLUSH_WITHIN, self.0.reporter.flush()).await;
+        self.0.reporter.flush().await;
     }
 
     /// Backtraces that were left out of crash reports because too many waited to be resolved.

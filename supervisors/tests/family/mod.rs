@@ -57,6 +57,10 @@ impl Reports {
     }
 
     pub fn all(&self) -> Vec<Report> {
+        // With RUST_BACKTRACE=1 reports are a little later than what they are about.
+        while supervisors::reports_waiting() > 0 {
+            std::thread::yield_now();
+        }
         self.0.lock().unwrap().clone()
     }
 
