@@ -48,9 +48,9 @@ pub enum Verdict {
 /// let (start, mut window) = (Instant::now(), RestartWindow::new(Intensity::new(2, 60)));
 /// assert_eq!(window.add(start), Verdict::Restart(1));
 /// assert_eq!(window.add(start + Duration::from_secs(30)), Verdict::Restart(2));
-/// assert_eq!(window.add(start + Duration::from_secs(59)), Verdict::GiveUp);
-/// // The first is forgotten.
+/// // The first is more than a minute ago and forgotten.
 /// assert_eq!(window.add(start + Duration::from_secs(61)), Verdict::Restart(2));
+/// assert_eq!(window.add(start + Duration::from_secs(62)), Verdict::GiveUp);
 /// ```
 #[derive(Clone, Debug)]
 pub struct RestartWindow {

@@ -85,8 +85,8 @@ fn each_mistake_has_its_sentence() {
             "e.toml:2: unknown key 'topic' in [supervision]; did you mean 'topics'?",
         ),
         (
-            "router = { restarts = 1, period_ms = 1 }",
-            "e.toml:2: unknown key 'router' in [supervision]; the keys there are root, core, topics, sessions, \
+            "xyz = { restarts = 1, period_ms = 1 }",
+            "e.toml:2: unknown key 'xyz' in [supervision]; the keys there are root, core, topics, sessions, \
              doors, cluster, admin",
         ),
     ];
