@@ -57,7 +57,10 @@ impl Scram {
         let client_key = hmac(&salted, "Client Key");
         let signature = hmac(&Sha256::digest(client_key), &message);
         let proof: Vec<u8> = client_key.iter().zip(signature).map(|(a, b)| a ^ b).collect();
-        self.signature = format!("v={}", BASE64.encode(hmac(&hmac(&salted, "Server Key"), &message)));
+        self.signature = format!(
+            "v={}",
+            BASE64.encode(hmac(&hmac(&salted, "Server Key"), &message))
+        );
         format!("{without_proof},p={}", BASE64.encode(proof)).into()
     }
 }
@@ -111,7 +114,11 @@ fn come_in(id: &str, scram: &mut Scram, place: std::net::SocketAddr) -> Client {
     let properties = connack.properties;
     assert_eq!(properties.authentication_method.as_deref(), Some(METHOD));
     let signature = properties.authentication_data.expect("the server's proof");
-    assert_eq!(signature, scram.signature.as_bytes(), "the server knows the verifier");
+    assert_eq!(
+        signature,
+        scram.signature.as_bytes(),
+        "the server knows the verifier"
+    );
     client
 }
 
@@ -168,7 +175,11 @@ fn another_method_and_messages_out_of_turn_are_refused() {
         let mut client = options("c", &scram).open(node.mqtt).expect("open");
         challenged(&mut client, ReasonCode::ContinueAuthentication);
         client.send(&packet);
-        assert_eq!(connack(&mut client).reason, ReasonCode::ProtocolError, "{packet:?}");
+        assert_eq!(
+            connack(&mut client).reason,
+            ReasonCode::ProtocolError,
+            "{packet:?}"
+        );
         client.assert_closed();
     }
 }
@@ -197,7 +208,11 @@ fn re_authentication_that_fails_ends_the_connection() {
 
     // As somebody else, although bob's password is right.
     let mut client = come_in("c", &mut right, node.mqtt);
-    client.send(&auth(ReasonCode::ReAuthenticate, METHOD, Scram::new("bob", PASSWORD).first()));
+    client.send(&auth(
+        ReasonCode::ReAuthenticate,
+        METHOD,
+        Scram::new("bob", PASSWORD).first(),
+    ));
     assert_eq!(disconnected(client), ReasonCode::NotAuthorized);
 
     let out_of_turn = [

@@ -11,7 +11,9 @@ use crate::place::{PASSWORD, Place, refusal};
 fn each_wrong_password_is_refused_and_the_right_one_comes_in() {
     let place = Place::new();
     let node = place.guarded();
-    Options::new("a").credentials("alice", PASSWORD).connect(node.mqtt);
+    Options::new("a")
+        .credentials("alice", PASSWORD)
+        .connect(node.mqtt);
     Options::v5("b").credentials("alice", PASSWORD).connect(node.mqtt);
     let wrong = [
         ("alice", "wrong"),
@@ -25,7 +27,11 @@ fn each_wrong_password_is_refused_and_the_right_one_comes_in() {
     ];
     for (username, password) in wrong {
         let v5 = Options::v5("c").credentials(username, password);
-        assert_eq!(refusal(v5, node.mqtt), ReasonCode::BadUserNameOrPassword, "{username} {password}");
+        assert_eq!(
+            refusal(v5, node.mqtt),
+            ReasonCode::BadUserNameOrPassword,
+            "{username} {password}"
+        );
     }
     // 3.1.1 reads return code 4 for a wrong password and 5 for none (the decoder shows them as reasons).
     let v3 = refusal(Options::new("c").credentials("bob", "wrong"), node.mqtt);
@@ -37,7 +43,9 @@ fn each_wrong_password_is_refused_and_the_right_one_comes_in() {
     assert_eq!(refusal(only_name, node.mqtt), ReasonCode::BadUserNameOrPassword);
     let status = place.host.json(&["status"]);
     let denied = status["counters"].as_array().expect("a list").iter();
-    let denied = denied.filter(|pair| pair[0] == "connects_denied").map(|pair| pair[1].as_u64());
+    let denied = denied
+        .filter(|pair| pair[0] == "connects_denied")
+        .map(|pair| pair[1].as_u64());
     assert_eq!(denied.collect::<Vec<_>>(), [Some(12)]);
 }
 
@@ -45,18 +53,26 @@ fn each_wrong_password_is_refused_and_the_right_one_comes_in() {
 fn guessing_is_stopped_for_one_user_and_not_for_another() {
     let place = Place::new();
     let node = place.start("[auth]\npassword_file = \"{home}/passwd\"\nfailures_max = 3\n");
-    let mut connected = Options::v5("before").credentials("alice", PASSWORD).connect(node.mqtt);
+    let mut connected = Options::v5("before")
+        .credentials("alice", PASSWORD)
+        .connect(node.mqtt);
     for guess in ["1", "2", "3"] {
         let guess = Options::v5("g").credentials("alice", guess);
         assert_eq!(refusal(guess, node.mqtt), ReasonCode::BadUserNameOrPassword);
     }
     let right = || Options::v5("g").credentials("alice", PASSWORD);
-    assert_eq!(refusal(right(), node.mqtt), ReasonCode::Banned, "also with the right one");
+    assert_eq!(
+        refusal(right(), node.mqtt),
+        ReasonCode::Banned,
+        "also with the right one"
+    );
     let v3 = Options::new("g").credentials("alice", PASSWORD);
     assert_eq!(refusal(v3, node.mqtt), ReasonCode::NotAuthorized, "return code 5");
     Options::v5("b").credentials("bob", PASSWORD).connect(node.mqtt);
     connected.assert_quiet();
-    node.await_log("it is logged once", |line| line.contains("too often") && line.contains("alice"));
+    node.await_log("it is logged once", |line| {
+        line.contains("too often") && line.contains("alice")
+    });
 }
 
 #[test]
@@ -86,7 +102,9 @@ fn from_other_hosts_anonymous_clients_come_in_only_if_they_are_allowed() {
     let all = |node: &crate::harness::host::Node| {
         let line = node.await_log("where it listens", |line| line.contains("node started"));
         let at = line.find("listeners=").expect("its listeners") + "listeners=".len();
-        let port = line[at..].split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit()).next();
+        let port = line[at..]
+            .split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit())
+            .next();
         let port = port.and_then(|text| text.rsplit(':').next()).expect("a port");
         format!("127.0.0.1:{port}").parse().expect("an address")
     };
@@ -102,9 +120,16 @@ fn from_other_hosts_anonymous_clients_come_in_only_if_they_are_allowed() {
 fn a_gatekeeper_that_crashes_loses_no_client_and_decides_about_those_who_wait() {
     let place = Place::new();
     let node = place.guarded();
-    let mut connected = Options::v5("before").credentials("alice", PASSWORD).connect(node.mqtt);
+    let mut connected = Options::v5("before")
+        .credentials("alice", PASSWORD)
+        .connect(node.mqtt);
     let waiting: Vec<_> = (0..8)
-        .map(|n| Options::v5(&format!("w{n}")).credentials("bob", PASSWORD).open(node.mqtt).expect("open"))
+        .map(|n| {
+            Options::v5(&format!("w{n}"))
+                .credentials("bob", PASSWORD)
+                .open(node.mqtt)
+                .expect("open")
+        })
         .collect();
     place.host.ok(&["crash", "core/gatekeeper"]);
     for mut client in waiting {

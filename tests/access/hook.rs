@@ -21,7 +21,9 @@ fn serve(answer: impl Fn(&Value) -> Option<String> + Send + 'static) -> (u16, mp
         let mut held = Vec::new();
         for stream in listener.incoming().map_while(Result::ok) {
             let mut stream = stream;
-            let Some(question) = read(&mut stream) else { continue };
+            let Some(question) = read(&mut stream) else {
+                continue;
+            };
             match answer(&question) {
                 Some(text) => stream.write_all(text.as_bytes()).expect("it reads"),
                 None => held.push(stream),
@@ -43,7 +45,10 @@ fn read(stream: &mut TcpStream) -> Option<Value> {
             && let Ok(question) = serde_json::from_str(body)
         {
             assert!(head.starts_with("POST /mqtt/auth?x=1 HTTP/1.1"), "{head}");
-            assert!(head.to_lowercase().contains("content-type: application/json"), "{head}");
+            assert!(
+                head.to_lowercase().contains("content-type: application/json"),
+                "{head}"
+            );
             return Some(question);
         }
     }
@@ -51,7 +56,9 @@ fn read(stream: &mut TcpStream) -> Option<Value> {
 
 fn json(body: &str) -> Option<String> {
     let len = body.len();
-    Some(format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n{body}"))
+    Some(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n{body}"
+    ))
 }
 
 fn config(port: u16, more: &str) -> String {
@@ -78,16 +85,28 @@ fn the_server_allows_denies_and_leaves_to_the_next() {
     let with = |user: &str| Options::v5("c").credentials(user, PASSWORD);
     let mut dave = with("dave").connect(node.mqtt);
     let question = questions.recv().expect("it was asked");
-    assert_eq!((&question["clientid"], &question["password"]), (&"c".into(), &PASSWORD.into()));
+    assert_eq!(
+        (&question["clientid"], &question["password"]),
+        (&"c".into(), &PASSWORD.into())
+    );
     assert_eq!(question["peerhost"], "127.0.0.1");
-    assert_eq!(dave.subscribe("other", QoS::AtMostOnce), ReasonCode::NotAuthorized);
+    assert_eq!(
+        dave.subscribe("other", QoS::AtMostOnce),
+        ReasonCode::NotAuthorized
+    );
     assert_eq!(dave.subscribe("d", QoS::AtMostOnce), ReasonCode::Success);
     let mut root = with("root").connect(node.mqtt);
     assert_eq!(root.subscribe("other", QoS::AtMostOnce), ReasonCode::Success);
-    assert_eq!(refusal(with("mallory"), node.mqtt), ReasonCode::BadUserNameOrPassword);
+    assert_eq!(
+        refusal(with("mallory"), node.mqtt),
+        ReasonCode::BadUserNameOrPassword
+    );
     assert_eq!(refusal(with("broken"), node.mqtt), ReasonCode::ServerUnavailable);
     with("alice").connect(node.mqtt);
-    assert_eq!(refusal(with("nobody"), node.mqtt), ReasonCode::BadUserNameOrPassword);
+    assert_eq!(
+        refusal(with("nobody"), node.mqtt),
+        ReasonCode::BadUserNameOrPassword
+    );
     assert_eq!(refusal(Options::v5("c"), node.mqtt), ReasonCode::NotAuthorized);
 }
 
@@ -101,7 +120,12 @@ fn a_server_that_does_not_answer_lets_nobody_in_and_holds_nobody_up() {
     });
     let node = place.start(&config(port, "timeout_ms = 300"));
     let mut slow: Vec<_> = (0..5)
-        .map(|n| Options::v5(&format!("s{n}")).credentials("slow", "x").open(node.mqtt).expect("open"))
+        .map(|n| {
+            Options::v5(&format!("s{n}"))
+                .credentials("slow", "x")
+                .open(node.mqtt)
+                .expect("open")
+        })
         .collect();
     Options::v5("q").credentials("quick", "x").connect(node.mqtt);
     for client in &mut slow {
@@ -123,5 +147,9 @@ fn a_server_that_is_not_there_lets_nobody_in() {
     let alice = Options::v5("c").credentials("alice", PASSWORD);
     assert_eq!(refusal(alice, node.mqtt), ReasonCode::ServerUnavailable);
     let v3 = Options::new("c").credentials("alice", PASSWORD);
-    assert_eq!(refusal(v3, node.mqtt), ReasonCode::ServerUnavailable, "return code 3");
+    assert_eq!(
+        refusal(v3, node.mqtt),
+        ReasonCode::ServerUnavailable,
+        "return code 3"
+    );
 }

@@ -13,7 +13,10 @@ fn the_file_is_for_its_owner_alone_and_holds_no_password() {
     let text = std::fs::read_to_string(&path).expect("readable");
     assert!(!text.contains(PASSWORD));
     assert_eq!(text.lines().count(), 2);
-    assert!(text.lines().all(|line| line.contains(":1:$argon2id$") && line.contains(":SCRAM-SHA-256$")));
+    assert!(
+        text.lines()
+            .all(|line| line.contains(":1:$argon2id$") && line.contains(":SCRAM-SHA-256$"))
+    );
 }
 
 #[test]
@@ -25,7 +28,11 @@ fn users_are_changed_and_removed_one_by_one() {
     place.set("alice", "another");
     let after = std::fs::read_to_string(file).expect("readable");
     assert_ne!(before.lines().next(), after.lines().next());
-    assert_eq!(before.lines().nth(1), after.lines().nth(1), "bob's line is untouched");
+    assert_eq!(
+        before.lines().nth(1),
+        after.lines().nth(1),
+        "bob's line is untouched"
+    );
     place.host.ok(&["passwd", "-D", file, "alice"]);
     let (said, status) = place.host.fails(&["passwd", "-D", file, "alice"]);
     assert!(status == 1 && said.contains("there is no user alice"), "{said}");

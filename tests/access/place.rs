@@ -30,14 +30,21 @@ impl Place {
 
     pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).expect("written");
+        let owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(self.path(name), owner).expect("for its owner alone");
     }
 
     /// `ermine passwd`, with the password on standard input.
     pub(crate) fn set(&self, user: &str, password: &str) {
         use std::io::Write;
         let mut command = self.host.ermine();
-        command.arg("passwd").arg(self.path("passwd")).args([user, "--batch"]);
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+        command
+            .arg("passwd")
+            .arg(self.path("passwd"))
+            .args([user, "--batch"]);
+        command
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null());
         let mut child = command.spawn().expect("it runs");
         let mut input = child.stdin.take().expect("piped");
         writeln!(input, "{password}").expect("it reads");
@@ -49,7 +56,8 @@ impl Place {
     pub(crate) fn start(&self, config: &str) -> Node {
         self.write("ermine.toml", &self.filled(config));
         let file = self.path("ermine.toml");
-        self.host.start_with("ermine@127.0.0.1", &["--config", file.to_str().expect("text")])
+        self.host
+            .start_with("ermine@127.0.0.1", &["--config", file.to_str().expect("text")])
     }
 
     pub(crate) fn filled(&self, config: &str) -> String {

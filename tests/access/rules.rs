@@ -25,14 +25,23 @@ fn publishing_without_the_right_is_told_in_5_0_and_swallowed_before() {
     assert_eq!(bob.subscribe("#", QoS::ExactlyOnce), ReasonCode::GrantedQoS2);
     let mut alice = user("alice", node.mqtt);
     for topic in ["a/secret", "b", "own/alice/other"] {
-        let id = alice.send_publish(topic, b"x", QoS::AtLeastOnce, true).expect("QoS 1");
+        let id = alice
+            .send_publish(topic, b"x", QoS::AtLeastOnce, true)
+            .expect("QoS 1");
         let refused = Ack::with_reason(id, ReasonCode::NotAuthorized);
         assert_eq!(alice.next(), Packet::PubAck(refused), "{topic}");
-        let id = alice.send_publish(topic, b"x", QoS::ExactlyOnce, false).expect("QoS 2");
-        assert_eq!(alice.next(), Packet::PubRec(Ack::with_reason(id, ReasonCode::NotAuthorized)));
+        let id = alice
+            .send_publish(topic, b"x", QoS::ExactlyOnce, false)
+            .expect("QoS 2");
+        assert_eq!(
+            alice.next(),
+            Packet::PubRec(Ack::with_reason(id, ReasonCode::NotAuthorized))
+        );
         alice.send_publish(topic, b"x", QoS::AtMostOnce, false);
     }
-    let mut old = Options::new("old").credentials("alice", PASSWORD).connect(node.mqtt);
+    let mut old = Options::new("old")
+        .credentials("alice", PASSWORD)
+        .connect(node.mqtt);
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
         old.publish("a/secret", "x", qos);
     }
@@ -49,12 +58,28 @@ fn subscribing_without_the_right_is_refused_filter_by_filter() {
     let node = place.ruled(ACL);
     let mut alice = user("alice", node.mqtt);
     assert_eq!(alice.subscribe("b", QoS::AtLeastOnce), ReasonCode::NotAuthorized);
-    assert_eq!(alice.subscribe("will/#", QoS::AtLeastOnce), ReasonCode::NotAuthorized, "write only");
-    assert_eq!(alice.subscribe("a/secret", QoS::AtLeastOnce), ReasonCode::NotAuthorized);
-    assert_eq!(alice.subscribe("$share/g/b", QoS::AtLeastOnce), ReasonCode::NotAuthorized);
+    assert_eq!(
+        alice.subscribe("will/#", QoS::AtLeastOnce),
+        ReasonCode::NotAuthorized,
+        "write only"
+    );
+    assert_eq!(
+        alice.subscribe("a/secret", QoS::AtLeastOnce),
+        ReasonCode::NotAuthorized
+    );
+    assert_eq!(
+        alice.subscribe("$share/g/b", QoS::AtLeastOnce),
+        ReasonCode::NotAuthorized
+    );
     assert_eq!(alice.subscribe("a/+", QoS::AtLeastOnce), ReasonCode::GrantedQoS1);
-    let mut old = Options::new("old").credentials("alice", PASSWORD).connect(node.mqtt);
-    assert_eq!(old.subscribe("b", QoS::AtLeastOnce), ReasonCode::UnspecifiedError, "0x80");
+    let mut old = Options::new("old")
+        .credentials("alice", PASSWORD)
+        .connect(node.mqtt);
+    assert_eq!(
+        old.subscribe("b", QoS::AtLeastOnce),
+        ReasonCode::UnspecifiedError,
+        "0x80"
+    );
 }
 
 #[test]

@@ -53,7 +53,10 @@ fn it_goes_to_and_fro_and_may_be_repeated() {
         assert_eq!(effects, asked(true, b"1"));
         let outcome = AuthOutcome::Continue(Bytes::from_static(b"2"));
         let effects = bench.handle(Event::Authenticated(outcome));
-        assert_eq!(effects, [Effect::Send(auth(ReasonCode::ContinueAuthentication, "m", b"2"))]);
+        assert_eq!(
+            effects,
+            [Effect::Send(auth(ReasonCode::ContinueAuthentication, "m", b"2"))]
+        );
         let effects = bench.packet(auth(ReasonCode::ContinueAuthentication, "m", b"3"));
         assert_eq!(effects, asked(false, b"3"));
         let outcome = AuthOutcome::Success(Bytes::from_static(b"4"));
