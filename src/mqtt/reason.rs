@@ -1,5 +1,7 @@
 //! Reason codes of MQTT 5.0 `[MQTT-2.4]` and return codes of 3.x.
 
+use bytestring::ByteString;
+
 /// A 5.0 reason code; the same byte may have several names, here it has its most general one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
@@ -69,6 +71,47 @@ impl ReasonCode {
     #[must_use]
     pub fn is_error(self) -> bool {
         self as u8 >= 0x80
+    }
+
+    /// The sentence for a Reason String where nothing more exact is known. Empty if the code says it all.
+    #[must_use]
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::MalformedPacket => "the packet is not well formed",
+            Self::ProtocolError => "the packet is not allowed here",
+            Self::ImplementationSpecificError => "the broker could not do this",
+            Self::ClientIdentifierNotValid => "the client identifier is not valid",
+            Self::NotAuthorized => "not authorised",
+            Self::ServerUnavailable => "the broker cannot take the session now, try again",
+            Self::ServerBusy => "the broker is busy, try again later",
+            Self::ServerShuttingDown => "the broker is shutting down",
+            Self::BadAuthenticationMethod => "the authentication method is not known",
+            Self::KeepAliveTimeout => "nothing came for one and a half times the keep-alive",
+            Self::SessionTakenOver => "another connection uses this client identifier",
+            Self::TopicFilterInvalid => "the topic filter is not valid here",
+            Self::TopicNameInvalid => "the topic name is not valid here",
+            Self::PacketIdentifierInUse => "the packet identifier is in use",
+            Self::PacketIdentifierNotFound => "no message has this packet identifier",
+            Self::ReceiveMaximumExceeded => {
+                "more QoS 1 and 2 messages than the Receive Maximum are unacknowledged"
+            }
+            Self::TopicAliasInvalid => "the topic alias is 0 or above the Topic Alias Maximum",
+            Self::PacketTooLarge => "the packet is larger than the Maximum Packet Size",
+            Self::MessageRateTooHigh => "messages come too fast",
+            Self::QuotaExceeded => "a limit of the broker is reached",
+            Self::AdministrativeAction => "an operator has ended the connection",
+            Self::PayloadFormatInvalid => "the payload is not what its format indicator says",
+            Self::ConnectionRateExceeded => "connections come too fast",
+            Self::MaximumConnectTime => "the connection has lasted as long as it may",
+            _ => "",
+        }
+    }
+
+    /// [`ReasonCode::explanation`] as a property.
+    #[must_use]
+    pub fn reason_string(self) -> Option<ByteString> {
+        let text = self.explanation();
+        (!text.is_empty()).then(|| ByteString::from_static(text))
     }
 
     /// What a 3.x client is told in CONNACK.

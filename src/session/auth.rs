@@ -7,6 +7,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::event::{AuthOutcome, Effect};
+use super::refusal::Refusal;
 use super::{Session, State};
 use crate::mqtt::packet::{Auth, Packet};
 use crate::mqtt::properties::AuthProperties;
@@ -54,19 +55,22 @@ impl Method {
 
 impl Session {
     /// AUTH: only with the method of the CONNECT `[MQTT-4.12.0-7]` `[MQTT-4.12.1-1]`, and in its turn.
-    pub(super) fn on_auth(&mut self, auth: Auth, out: &mut Vec<Effect>) -> Result<(), ReasonCode> {
+    pub(super) fn on_auth(&mut self, auth: Auth, out: &mut Vec<Effect>) -> Result<(), Refusal> {
         let State::Attached(link) = &mut self.state else {
             return Ok(());
         };
-        let method = link.method.as_mut().ok_or(ReasonCode::ProtocolError)?;
+        let method = link.method.as_mut().ok_or(Refusal::protocol_error(
+            "AUTH without an authentication method in CONNECT",
+        ))?;
         let properties = auth.properties;
         let begins = match (auth.reason, method.turn) {
             (ReasonCode::ReAuthenticate, Turn::Nobody) => true,
             (ReasonCode::ContinueAuthentication, Turn::Client) => false,
-            _ => return Err(ReasonCode::ProtocolError),
+            _ => return Err(Refusal::protocol_error("AUTH out of turn")),
         };
         if properties.authentication_method.as_ref() != Some(&method.name) {
-            return Err(ReasonCode::ProtocolError);
+            let why = "AUTH with another method than CONNECT";
+            return Err(Refusal::protocol_error(why));
         }
         method.turn = Turn::Broker;
         let data = properties.authentication_data.unwrap_or_default();

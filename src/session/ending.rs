@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::event::{Counted, Effect};
+use super::refusal::Refusal;
 use super::{Session, State};
 use crate::mqtt::packet::{Disconnect, Packet, Will};
 use crate::mqtt::properties::DisconnectProperties;
@@ -77,19 +78,19 @@ pub(super) fn end_delayed_will(away: Away, now: Instant, out: &mut Vec<Effect>) 
 
 impl Session {
     /// Ends the connection because of `reason`; 3.x clients cannot be told it.
-    pub(super) fn close(&mut self, reason: ReasonCode, now: Instant, out: &mut Vec<Effect>) {
-        self.close_then(reason, Then::ByExpiry, now, out);
+    pub(super) fn close(&mut self, refusal: impl Into<Refusal>, now: Instant, out: &mut Vec<Effect>) {
+        self.close_then(refusal.into(), Then::ByExpiry, now, out);
     }
 
     /// A connection with the same client id has come `[MQTT-3.1.4-3]`.
     pub(super) fn on_taken_over(&mut self, now: Instant, out: &mut Vec<Effect>) {
-        self.close_then(ReasonCode::SessionTakenOver, Then::AwaitTakeover, now, out);
+        self.close_then(ReasonCode::SessionTakenOver.into(), Then::AwaitTakeover, now, out);
     }
 
     /// The session is to end.
     pub(super) fn on_discard(&mut self, now: Instant, out: &mut Vec<Effect>) {
         if self.is_attached() {
-            self.close_then(ReasonCode::SessionTakenOver, Then::End, now, out);
+            self.close_then(ReasonCode::SessionTakenOver.into(), Then::End, now, out);
         } else {
             self.end(now, out);
         }
@@ -106,14 +107,15 @@ impl Session {
         disconnect: &Disconnect,
         now: Instant,
         out: &mut Vec<Effect>,
-    ) -> Result<(), ReasonCode> {
+    ) -> Result<(), Refusal> {
         let State::Attached(link) = &self.state else {
             return Ok(());
         };
         if let Some(asked_s) = disconnect.properties.session_expiry_interval_s {
             // [MQTT-3.14.2.2.2]: what was to end with the connection cannot be made to stay.
             if asked_s > 0 && link.expiry_was_zero {
-                return Err(ReasonCode::ProtocolError);
+                let why = "a session that was to end with its connection cannot be kept";
+                return Err(Refusal::protocol_error(why));
             }
             self.expiry_interval_s = asked_s.min(self.limits.session_expiry_max_s);
         }
@@ -123,14 +125,17 @@ impl Session {
         Ok(())
     }
 
-    fn close_then(&mut self, reason: ReasonCode, then: Then, now: Instant, out: &mut Vec<Effect>) {
+    fn close_then(&mut self, refusal: Refusal, then: Then, now: Instant, out: &mut Vec<Effect>) {
         if !self.is_attached() {
             return;
         }
         if self.version.is_v5() {
-            let properties = DisconnectProperties::default();
+            let properties = DisconnectProperties {
+                reason_string: refusal.reason_string(),
+                ..DisconnectProperties::default()
+            };
             out.push(Effect::Send(Packet::Disconnect(Disconnect {
-                reason,
+                reason: refusal.reason,
                 properties,
             })));
         }

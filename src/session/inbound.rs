@@ -18,6 +18,7 @@ use bytestring::ByteString;
 
 use super::connect::{Link, detached};
 use super::event::{ClientLimits, Counted, Effect, PublishOutcome, PublishToken};
+use super::refusal::{Refusal, explained};
 use super::{Session, State};
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::{Ack, Packet, PacketId, ProtocolVersion, Publish, QoS};
@@ -211,20 +212,20 @@ fn is_for_good(reason: ReasonCode) -> bool {
 }
 
 /// Puts the topic name in place of an alias, or remembers the alias `[MQTT-3.3.2-8]` to `[MQTT-3.3.2-12]`.
-fn resolve_alias(link: &mut Link, limits: &ClientLimits, publish: &mut Publish) -> Result<(), ReasonCode> {
+fn resolve_alias(link: &mut Link, limits: &ClientLimits, publish: &mut Publish) -> Result<(), Refusal> {
     let Some(alias) = publish.properties.topic_alias else {
         return if publish.topic.is_empty() {
-            Err(ReasonCode::ProtocolError)
+            Err(Refusal::protocol_error("PUBLISH without topic name and topic alias"))
         } else {
             Ok(())
         };
     };
     if alias == 0 || alias > limits.topic_alias_max {
-        return Err(ReasonCode::TopicAliasInvalid);
+        return Err(ReasonCode::TopicAliasInvalid.into());
     }
     if publish.topic.is_empty() {
         let known = link.aliases.as_ref().and_then(|aliases| aliases.get(&alias));
-        publish.topic = known.ok_or(ReasonCode::ProtocolError)?.clone();
+        publish.topic = known.ok_or(Refusal::protocol_error("the topic alias has no topic name"))?.clone();
     } else {
         link.aliases
             .get_or_insert_default()
@@ -240,7 +241,7 @@ impl Session {
         mut publish: Publish,
         now: Instant,
         out: &mut Vec<Effect>,
-    ) -> Result<(), ReasonCode> {
+    ) -> Result<(), Refusal> {
         let State::Attached(link) = &mut self.state else {
             return Ok(());
         };
@@ -250,7 +251,7 @@ impl Session {
         let token = match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, _) => None,
             // The codec lets none pass; without an identifier it could not be answered.
-            (_, None) => return Err(ReasonCode::MalformedPacket),
+            (_, None) => return Err(ReasonCode::MalformedPacket.into()),
             (qos, Some(packet_id)) => {
                 let inbound = self.inbound.get_or_insert_default();
                 let quota = self.limits.receive_maximum.max(1);
@@ -297,7 +298,7 @@ impl Session {
     }
 
     /// Sends the acknowledgements whose turn it is.
-    fn acknowledge(&mut self, out: &mut Vec<Effect>) -> Result<(), ReasonCode> {
+    fn acknowledge(&mut self, out: &mut Vec<Effect>) -> Result<(), Refusal> {
         let (State::Attached(link), Some(inbound)) = (&mut self.state, &mut self.inbound) else {
             return Ok(());
         };
@@ -306,6 +307,7 @@ impl Session {
             if waiting.qos == QoS::AtLeastOnce || ack.reason.is_error() {
                 link.unacknowledged = link.unacknowledged.saturating_sub(1);
             }
+            let ack = explained(ack);
             out.push(Effect::Send(match waiting.qos {
                 QoS::ExactlyOnce => Packet::PubRec(ack),
                 _ => Packet::PubAck(ack),
@@ -315,7 +317,7 @@ impl Session {
     }
 
     /// PUBREL: the exchange of a QoS 2 message is over.
-    pub(super) fn on_pubrel(&mut self, ack: &Ack, out: &mut Vec<Effect>) -> Result<(), ReasonCode> {
+    pub(super) fn on_pubrel(&mut self, ack: &Ack, out: &mut Vec<Effect>) -> Result<(), Refusal> {
         let State::Attached(link) = &mut self.state else {
             return Ok(());
         };
@@ -326,7 +328,9 @@ impl Session {
             .and_then(|inbound| inbound.awaiting_rel.get(&packet_id));
         let reason = match exchange {
             // It answers a PUBREC that was never sent.
-            Some(Exchange::Publishing(_)) => return Err(ReasonCode::ProtocolError),
+            Some(Exchange::Publishing(_)) => {
+                return Err(Refusal::protocol_error("PUBREL before its PUBREC"));
+            }
             Some(Exchange::Received) => {
                 link.unacknowledged = link.unacknowledged.saturating_sub(1);
                 ReasonCode::Success
@@ -343,7 +347,8 @@ impl Session {
         if let Some(inbound) = &mut self.inbound {
             inbound.complete(packet_id);
         }
-        out.push(Effect::Send(Packet::PubComp(Ack::with_reason(packet_id, reason))));
+        let ack = explained(Ack::with_reason(packet_id, reason));
+        out.push(Effect::Send(Packet::PubComp(ack)));
         Ok(())
     }
 }

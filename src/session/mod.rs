@@ -51,7 +51,6 @@ use std::time::Instant;
 use bytestring::ByteString;
 
 use crate::mqtt::packet::{Packet, ProtocolVersion};
-use crate::mqtt::reason::ReasonCode;
 
 mod aliases;
 mod auth;
@@ -63,6 +62,7 @@ mod inflight;
 mod keepalive;
 mod outbound;
 mod queue;
+mod refusal;
 mod subscriptions;
 
 #[cfg(test)]
@@ -74,6 +74,7 @@ use event::{ClientLimits, Effect, Event};
 use inbound::Inbound;
 use inflight::Inflight;
 use queue::Queue;
+use refusal::Refusal;
 pub use subscriptions::Subscription;
 use subscriptions::{Request, Subscriptions};
 
@@ -191,10 +192,12 @@ impl Session {
             | Packet::ConnAck(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
-            | Packet::PingResp => Err(ReasonCode::ProtocolError),
+            | Packet::PingResp => Err(Refusal::protocol_error(
+                "a second CONNECT, or a packet that only servers send",
+            )),
         };
-        if let Err(reason) = answered {
-            self.close(reason, now, out);
+        if let Err(refusal) = answered {
+            self.close(refusal, now, out);
         }
     }
 

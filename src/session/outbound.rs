@@ -7,12 +7,13 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connect::Link;
 use super::event::{Counted, Delivery, Effect, Transmit};
 use super::inflight::Awaits;
 use super::queue::{self, Outgoing};
+use super::refusal::{Refusal, explained};
 use super::{Session, State};
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::{Ack, Packet, PacketId, QoS, SubscriptionIds};
@@ -21,6 +22,10 @@ use crate::mqtt::reason::ReasonCode;
 /// No PUBLISH is longer than its message's weight, this, and its subscription identifiers: fixed header 5,
 /// topic length 2, packet identifier 2, property length 4, expiry 5, topic alias 3.
 const OVERHEAD_MAX: usize = 21;
+
+/// A message that need not wait is sent if it expired so shortly before: its interval counts whole seconds.
+/// One of 0 seconds reaches who is there and can take it, and nobody else.
+const BEGUN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Bytes of a subscription identifier at most.
 const IDENTIFIER_MAX: usize = 5;
@@ -61,7 +66,7 @@ impl Session {
         }
         let is_v5 = self.version.is_v5();
         match &mut self.state {
-            State::Attached(link) => match refusal(link, is_v5, &outgoing, now) {
+            State::Attached(link) => match refusal(link, is_v5, &outgoing, before(now)) {
                 Some(counted) => out.push(Effect::Count(counted)),
                 None => {
                     let transmit = transmit(outgoing, None, false, is_v5, now);
@@ -80,7 +85,7 @@ impl Session {
             && !self.inflight.has_held()
             && self.inflight.len() < usize::from(link.window)
         {
-            return self.start(outgoing, now, out);
+            return self.start(outgoing, before(now), now, out);
         }
         if !self.queue.has_room(outgoing.message.weight(), &self.limits) {
             self.drop_expired(now, out);
@@ -93,13 +98,13 @@ impl Session {
         }
     }
 
-    /// Begins the exchange of one message; there is room for it.
-    fn start(&mut self, outgoing: Outgoing, now: Instant, out: &mut Vec<Effect>) {
+    /// Begins the exchange of one message that had not expired at `unexpired`; there is room for it.
+    fn start(&mut self, outgoing: Outgoing, unexpired: Instant, now: Instant, out: &mut Vec<Effect>) {
         let State::Attached(link) = &mut self.state else {
             return;
         };
         let is_v5 = self.version.is_v5();
-        if let Some(counted) = refusal(link, is_v5, &outgoing, now) {
+        if let Some(counted) = refusal(link, is_v5, &outgoing, unexpired) {
             return out.push(Effect::Count(counted));
         }
         // QoS 0 that waited while the client was away is sent and forgotten.
@@ -135,7 +140,7 @@ impl Session {
         }
         while !self.inflight.has_held() && self.inflight.len() < window {
             let Some(outgoing) = self.queue.pop() else { break };
-            self.start(outgoing, now, out);
+            self.start(outgoing, now, now, out);
         }
     }
 
@@ -177,13 +182,15 @@ impl Session {
         ack: &Ack,
         now: Instant,
         out: &mut Vec<Effect>,
-    ) -> Result<(), ReasonCode> {
+    ) -> Result<(), Refusal> {
         match self.inflight.awaits(ack.packet_id) {
             Some(Awaits::Ack) => {
                 self.inflight.remove(ack.packet_id);
                 self.pump(now, out);
             }
-            Some(Awaits::Rec | Awaits::Comp) => return Err(ReasonCode::ProtocolError),
+            Some(Awaits::Rec | Awaits::Comp) => {
+                return Err(Refusal::protocol_error("PUBACK for a message of QoS 2"));
+            }
             None => out.push(Effect::Count(Counted::UnknownAck)),
         }
         Ok(())
@@ -196,11 +203,11 @@ impl Session {
         ack: &Ack,
         now: Instant,
         out: &mut Vec<Effect>,
-    ) -> Result<(), ReasonCode> {
+    ) -> Result<(), Refusal> {
         let packet_id = ack.packet_id;
         let awaits = self.inflight.awaits(packet_id);
         match awaits {
-            Some(Awaits::Ack) => return Err(ReasonCode::ProtocolError),
+            Some(Awaits::Ack) => return Err(Refusal::protocol_error("PUBREC for a message of QoS 1")),
             Some(Awaits::Rec | Awaits::Comp) if ack.reason.is_error() => {
                 self.inflight.remove(packet_id);
                 self.pump(now, out);
@@ -217,7 +224,8 @@ impl Session {
             } else {
                 ReasonCode::PacketIdentifierNotFound
             };
-            out.push(Effect::Send(Packet::PubRel(Ack::with_reason(packet_id, reason))));
+            let ack = explained(Ack::with_reason(packet_id, reason));
+            out.push(Effect::Send(Packet::PubRel(ack)));
         }
         Ok(())
     }
@@ -228,17 +236,24 @@ impl Session {
         ack: &Ack,
         now: Instant,
         out: &mut Vec<Effect>,
-    ) -> Result<(), ReasonCode> {
+    ) -> Result<(), Refusal> {
         match self.inflight.awaits(ack.packet_id) {
             Some(Awaits::Comp) => {
                 self.inflight.remove(ack.packet_id);
                 self.pump(now, out);
             }
-            Some(Awaits::Ack | Awaits::Rec) => return Err(ReasonCode::ProtocolError),
+            Some(Awaits::Ack | Awaits::Rec) => {
+                return Err(Refusal::protocol_error("PUBCOMP before its PUBREL"));
+            }
             None => out.push(Effect::Count(Counted::UnknownAck)),
         }
         Ok(())
     }
+}
+
+/// When a message that is sent now without having waited must not have expired.
+fn before(now: Instant) -> Instant {
+    now.checked_sub(BEGUN_WITHIN).unwrap_or(now)
 }
 
 /// Why a message is not to be sent on this connection, if it is not.
@@ -327,8 +342,8 @@ fn transmit(
     }
 }
 
-/// What is left of the Message Expiry Interval `[MQTT-3.3.2-6]`, in seconds begun: an unexpired message
-/// never says 0.
+/// What is left of the Message Expiry Interval `[MQTT-3.3.2-6]`, in seconds begun: a message
+/// says 0 only if it came with 0, or in the second in which it expires.
 fn remaining_s(message: &Message, now: Instant) -> Option<u32> {
     let left = message.expires_at?.saturating_duration_since(now);
     let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);

@@ -152,19 +152,10 @@ impl Queue {
         if !self.messages.iter().any(is_taken) {
             return Vec::new();
         }
-        let (taken, left): (Vec<_>, VecDeque<_>) = {
-            let mut parts = (Vec::new(), VecDeque::new());
-            for outgoing in self.messages.drain(..) {
-                match is_taken(&outgoing) {
-                    true => parts.0.push(outgoing),
-                    false => parts.1.push_back(outgoing),
-                }
-            }
-            parts
-        };
+        let (taken, left): (VecDeque<_>, _) = self.messages.drain(..).partition(is_taken);
         self.messages = left;
         self.recount();
-        taken
+        taken.into()
     }
 
     /// Empties it and says how many messages were in it.

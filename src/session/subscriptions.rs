@@ -8,6 +8,7 @@ use bytestring::ByteString;
 
 use super::connect::detached;
 use super::event::{Counted, Effect, SubscribeRequest};
+use super::refusal::Refusal;
 use super::{Session, State};
 use crate::mqtt::packet::{Packet, PacketId, SubAck, Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe};
 use crate::mqtt::properties::AckProperties;
@@ -163,7 +164,7 @@ impl Session {
         &mut self,
         subscribe: Subscribe,
         out: &mut Vec<Effect>,
-    ) -> Result<(), ReasonCode> {
+    ) -> Result<(), Refusal> {
         self.check_requests()?;
         let Subscribe {
             packet_id,
@@ -264,7 +265,7 @@ impl Session {
         &mut self,
         unsubscribe: Unsubscribe,
         out: &mut Vec<Effect>,
-    ) -> Result<(), ReasonCode> {
+    ) -> Result<(), Refusal> {
         self.check_requests()?;
         let Unsubscribe {
             packet_id, filters, ..
@@ -315,7 +316,7 @@ impl Session {
         }
     }
 
-    fn check_requests(&self) -> Result<(), ReasonCode> {
+    fn check_requests(&self) -> Result<(), Refusal> {
         debug_assert!(
             matches!(self.state, State::Attached(_)),
             "packets come from a connection"
@@ -323,7 +324,7 @@ impl Session {
         if self.requests.len() < WAITING_MAX {
             Ok(())
         } else {
-            Err(ReasonCode::QuotaExceeded)
+            Err(ReasonCode::QuotaExceeded.into())
         }
     }
 
@@ -344,9 +345,15 @@ struct SubscribeBatch {
 }
 
 fn suback(packet_id: PacketId, reasons: Vec<ReasonCode>) -> Effect {
+    // There is one for all filters: why the first that failed did.
+    let failed = reasons.iter().find(|reason| reason.is_error());
+    let properties = AckProperties {
+        reason_string: failed.and_then(|reason| reason.reason_string()),
+        ..AckProperties::default()
+    };
     Effect::Send(Packet::SubAck(SubAck {
         packet_id,
-        properties: AckProperties::default(),
+        properties,
         reasons,
     }))
 }

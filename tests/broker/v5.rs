@@ -316,11 +316,15 @@ fn acknowledgements_of_what_is_unknown_say_so() {
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut client = Options::v5("client").connect(node.mqtt);
-    let unknown = ReasonCode::PacketIdentifierNotFound;
+    let unknown = |number| {
+        let mut ack = Ack::with_reason(id(number), ReasonCode::PacketIdentifierNotFound);
+        ack.properties.reason_string = Some("no message has this packet identifier".into());
+        ack
+    };
     client.send(&Packet::PubRel(Ack::success(id(7))));
-    assert_eq!(client.next(), Packet::PubComp(Ack::with_reason(id(7), unknown)));
+    assert_eq!(client.next(), Packet::PubComp(unknown(7)));
     client.send(&Packet::PubRec(Ack::success(id(8))));
-    assert_eq!(client.next(), Packet::PubRel(Ack::with_reason(id(8), unknown)));
+    assert_eq!(client.next(), Packet::PubRel(unknown(8)));
     client.send(&publish(
         "nobody",
         QoS::AtLeastOnce,

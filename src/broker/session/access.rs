@@ -14,6 +14,7 @@ use crate::access::identity::{Denial, Identity};
 use crate::access::scram::Exchange;
 use crate::mqtt::packet::Will;
 use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::topic;
 use crate::session::event::{AuthOutcome, Delivery, SubscribeRequest};
 
 /// Who the client is, and what it is proving.
@@ -30,6 +31,10 @@ pub(super) struct Entry {
 impl PortSeat {
     /// Whether the client may do something with a topic.
     fn allows(&mut self, action: Action, topic: &str) -> bool {
+        // What the broker says of itself comes from nobody else, whatever the rules are.
+        if action == Action::Write && topic::is_reserved(topic) {
+            return false;
+        }
         self.rights
             .as_mut()
             .is_none_or(|rights| rights.allow(action, topic))

@@ -86,6 +86,13 @@ impl Bench {
     }
 
     pub(super) fn handle(&mut self, event: Event) -> Vec<Effect> {
+        let mut out = self.handle_verbatim(event);
+        out.iter_mut().for_each(without_reason_string);
+        out
+    }
+
+    /// The same with the Reason Strings: what they say is seldom what a test is about.
+    pub(super) fn handle_verbatim(&mut self, event: Event) -> Vec<Effect> {
         let mut out = Vec::new();
         self.session.handle(event, self.now, &mut out);
         out
@@ -135,6 +142,19 @@ impl Bench {
     pub(super) fn later(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
     }
+}
+
+fn without_reason_string(effect: &mut Effect) {
+    let Effect::Send(packet) = effect else { return };
+    let string = match packet {
+        Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
+            &mut ack.properties.reason_string
+        }
+        Packet::SubAck(ack) => &mut ack.properties.reason_string,
+        Packet::Disconnect(disconnect) => &mut disconnect.properties.reason_string,
+        _ => return,
+    };
+    *string = None;
 }
 
 pub(super) fn connect3(clean: bool) -> Connect {

@@ -228,16 +228,25 @@ fn a_message_larger_than_the_client_accepts_is_dropped_to_the_byte() {
     }
 }
 
+/// [MQTT-3.3.2-5] [MQTT-3.3.2-6]
 #[test]
-fn an_expired_message_is_dropped() {
+fn a_message_that_expires_as_it_comes_is_sent_at_once_or_not_at_all() {
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
-        let mut bench = Bench::v3(true);
-        let message = Message {
-            expires_at: Some(bench.now),
-            ..message(qos, "x")
+        let mut bench = Bench::v5(60);
+        let now = bench.now;
+        let expired = |ago_ms| {
+            let expires_at = now.checked_sub(Duration::from_millis(ago_ms));
+            Event::Deliver(of_message(Message {
+                expires_at,
+                ..message(qos, "x")
+            }))
         };
-        let effects = bench.handle(Event::Deliver(of_message(message)));
-        assert_eq!(effects, [Effect::Count(Counted::DroppedExpired)]);
+        assert_eq!(transmitted(&bench.handle(expired(0))).expiry_s, Some(0));
+        let dropped = [Effect::Count(Counted::DroppedExpired)];
+        assert_eq!(bench.handle(expired(1000)), dropped);
+        bench.handle(Event::TransportLost);
+        bench.handle(expired(0));
+        assert_eq!(sent(&bench.attach(connect5(60))).len(), usize::from(qos as u8).min(1), "the one in flight");
     }
 }
 

@@ -186,3 +186,30 @@ fn too_many_unanswered_subscribes_close_the_connection() {
         disconnected(ReasonCode::QuotaExceeded)
     );
 }
+
+/// [MQTT-3.14.2-3] [MQTT-3.4.2-2]
+#[test]
+fn a_5_0_client_reads_why_something_failed() {
+    let why = |effects: Vec<Effect>| {
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Send(Packet::Disconnect(disconnect)) => disconnect.properties.reason_string,
+            Effect::Send(Packet::PubAck(ack) | Packet::PubComp(ack)) => ack.properties.reason_string,
+            Effect::Send(Packet::SubAck(ack)) => ack.properties.reason_string,
+            _ => None,
+        })
+    };
+    let mut bench = Bench::v5(0);
+    let token = bench.publish(QoS::AtLeastOnce, 1).expect("QoS 1");
+    let outcome = PublishOutcome::Refused(ReasonCode::NotAuthorized);
+    let refused = bench.handle_verbatim(Event::Published { token, outcome });
+    assert_eq!(why(refused).as_deref(), Some("not authorised"));
+    let unknown = bench.handle_verbatim(Event::Packet(pubrel(9)));
+    assert_eq!(why(unknown).as_deref(), Some("no message has this packet identifier"));
+    let refused = bench.handle_verbatim(Event::Packet(subscribe(2, &["$share/g"])));
+    assert_eq!(why(refused).as_deref(), Some("the topic filter is not valid here"));
+    let closed = bench.handle_verbatim(Event::Packet(Packet::PingResp));
+    assert_eq!(
+        why(closed).as_deref(),
+        Some("a second CONNECT, or a packet that only servers send")
+    );
+}
