@@ -108,6 +108,7 @@ impl Actor for Connection {
 /// From the first byte to the adoption. All that comes before the CONNECT is under its deadline.
 async fn live(tables: Arc<Tables>, worker: usize, socket: Socket, mut origin: Origin) {
     let counters = &tables.counters[worker];
+    counters.sockets_opened.one();
     let deadline = origin.terms().connect_deadline;
     let hello = async {
         let mut transport = doorstep::come_in(socket, &mut origin).await?;

@@ -47,6 +47,20 @@ counters! {
     received,
     /// PUBLISH packets given to clients' transports.
     delivered,
+    /// Packets of any kind that clients sent.
+    packets_received,
+    /// Packets given to clients' transports, PUBLISH not among them.
+    packets_sent,
+    /// Bytes of payload that clients published.
+    payload_received,
+    /// Bytes of payload given to clients' transports.
+    payload_sent,
+    /// Sockets that listeners accepted.
+    sockets_opened,
+    /// CONNECTs that were accepted.
+    connects_accepted,
+    /// Sessions whose client did not come back in time.
+    sessions_expired,
     /// Bytes read from clients.
     bytes_received,
     /// Bytes written to clients.

@@ -311,6 +311,9 @@ impl Session {
                 self.enter(identity, ctx);
                 self.brake = Brake::new(&attach.limits, now);
                 self.seat.office.set_online(&self.seat.port, true);
+                self.seat.office.counters().connects_accepted.one();
+                // The CONNECT was read elsewhere.
+                self.seat.office.counters().packets_received.one();
                 let will = attach.connect.will.clone().map(Box::new);
                 wills::client_is_back(&self.seat.office, self.value.client_id());
                 self.handle(Event::Attach(attach), now, ctx);

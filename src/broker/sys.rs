@@ -6,6 +6,7 @@
 //! Tells:    subscribers of `$SYS/#`, by publishing; every arbiter, by its pulse
 //! Dies of:  our bugs only; the next life starts counting time anew, the counters are the tables'
 
+mod load;
 mod supervision;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,6 +18,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use supervisors::{ChildSpec, Context, InitError, Seat, Shutdown, Tree};
 
+use self::load::Load;
+use super::counters::Snapshot;
 use super::publish;
 use super::tables::Tables;
 use crate::mqtt::message::Message;
@@ -43,6 +46,10 @@ pub struct Sys {
     /// Where each arbiter notes whom it is polling.
     seats: Arc<Vec<OnceLock<Seat>>>,
     tree: Tree,
+    /// How much per minute, and when that was last reckoned.
+    load: (Load, Instant),
+    /// Most clients that were connected when somebody looked.
+    connected_max: u64,
     /// Whether an arbiter has been reported and not been heard of since.
     reported: Vec<bool>,
 }
@@ -67,6 +74,8 @@ impl Sys {
             answered_ms: Arc::new((0..count).map(|_| AtomicU64::new(0)).collect()),
             seats: Arc::new((0..count).map(|_| OnceLock::new()).collect()),
             tree: ctx.pid().tree(),
+            load: (Load::default(), Instant::now()),
+            connected_max: 0,
             reported: vec![false; count],
         }
     }
@@ -111,25 +120,21 @@ impl Sys {
         table.values().filter(|known| known.attached).count() as u64
     }
 
-    fn retained(&self) -> u64 {
+    /// Messages and bytes.
+    fn retained(&self) -> (u64, u64) {
         let store = self
             .tables
             .retained
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        store.len() as u64
+        (store.len() as u64, store.bytes() as u64)
     }
 
-    fn publish_all(&self) {
+    fn publish_all(&mut self) {
         let counted = self.tables.counted();
         let sessions = counted.sessions_opened.saturating_sub(counted.sessions_closed);
         let connected = self.connected();
-        let dropped: u64 = counted
-            .list()
-            .iter()
-            .filter(|(name, _)| name.starts_with("dropped_"))
-            .map(|(_, n)| n)
-            .sum();
+        self.connected_max = self.connected_max.max(connected);
         publish_value(
             "$SYS/broker/version",
             &format!("ermine version {}", env!("CARGO_PKG_VERSION")),
@@ -138,24 +143,28 @@ impl Sys {
             "$SYS/broker/uptime",
             &format!("{} seconds", self.began.elapsed().as_secs()),
         );
-        let numbers = [
-            ("$SYS/broker/clients/total", sessions),
-            ("$SYS/broker/clients/connected", connected),
+        for (topic, number) in numbers(&counted, sessions, connected, self.connected_max) {
+            publish_value(&format!("$SYS/broker/{topic}"), &number.to_string());
+        }
+        let (retained, retained_bytes) = self.retained();
+        let held = [
+            ("retained messages/count", retained),
+            ("retained messages/bytes", retained_bytes),
+            ("store/messages/count", retained + counted.held_messages),
+            ("messages/stored", retained + counted.held_messages),
             (
-                "$SYS/broker/clients/disconnected",
-                sessions.saturating_sub(connected),
+                "shared_subscriptions/count",
+                self.tables.share_groups_len() as u64,
             ),
-            ("$SYS/broker/retained messages/count", self.retained()),
-            ("$SYS/broker/publish/messages/received", counted.received),
-            ("$SYS/broker/publish/messages/sent", counted.delivered),
-            ("$SYS/broker/publish/messages/dropped", dropped),
-            ("$SYS/broker/bytes/received", counted.bytes_received),
-            ("$SYS/broker/bytes/sent", counted.bytes_sent),
-            ("$SYS/broker/cluster/messages/forwarded", counted.forwarded),
-            ("$SYS/broker/cluster/messages/dispatched", counted.dispatched),
         ];
-        for (topic, number) in numbers {
-            publish_value(topic, &number.to_string());
+        for (topic, number) in held {
+            publish_value(&format!("$SYS/broker/{topic}"), &number.to_string());
+        }
+        let (load, since) = &mut self.load;
+        load.update(&counted, since.elapsed());
+        *since = Instant::now();
+        for (topic, value) in load.values() {
+            publish_value(&topic, &value);
         }
         for (topic, value) in supervision::values(&self.tree.summary()) {
             publish_value(&topic, &value);
@@ -171,6 +180,32 @@ impl Sys {
             );
         }
     }
+}
+
+/// What is counted, under mosquitto's names where they mean the same.
+fn numbers(counted: &Snapshot, sessions: u64, connected: u64, most: u64) -> [(&'static str, u64); 20] {
+    [
+        ("clients/total", sessions),
+        ("clients/connected", connected),
+        ("clients/disconnected", sessions.saturating_sub(connected)),
+        ("clients/maximum", most),
+        ("clients/expired", counted.sessions_expired),
+        ("messages/received", counted.packets_received),
+        ("messages/sent", counted.packets_sent + counted.delivered),
+        ("publish/messages/received", counted.received),
+        ("publish/messages/sent", counted.delivered),
+        ("publish/messages/dropped", counted.dropped()),
+        ("publish/bytes/received", counted.payload_received),
+        ("publish/bytes/sent", counted.payload_sent),
+        ("bytes/received", counted.bytes_received),
+        ("bytes/sent", counted.bytes_sent),
+        ("subscriptions/count", counted.held_subscriptions),
+        ("connections/sockets/count", counted.sockets_opened),
+        ("connections/refused", counted.connects_refused),
+        ("messages/unrouted", counted.unrouted),
+        ("cluster/messages/forwarded", counted.forwarded),
+        ("cluster/messages/dispatched", counted.dispatched),
+    ]
 }
 
 /// Published to this node only: who subscribes to `$SYS` asks the node that it is connected to.

@@ -262,6 +262,12 @@ impl Tables {
         shares.values().find(|group| group.filter() == id).cloned()
     }
 
+    /// Shared groups that have members, or had until just now.
+    #[must_use]
+    pub fn share_groups_len(&self) -> usize {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Forgets the group of a filter that has ended.
     pub(super) fn forget_group(&self, filter: &ByteString) {
         self.shares

@@ -132,7 +132,8 @@ pub fn is_hidden(name: &str) -> bool {
 /// as with mosquitto; other names that begin with `$` are theirs to use.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
-    name.strip_prefix("$SYS").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    name.strip_prefix("$SYS")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether a valid topic filter matches a valid topic name `[MQTT-4.7.1]` `[MQTT-4.7.2-1]`.

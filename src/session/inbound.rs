@@ -215,7 +215,9 @@ fn is_for_good(reason: ReasonCode) -> bool {
 fn resolve_alias(link: &mut Link, limits: &ClientLimits, publish: &mut Publish) -> Result<(), Refusal> {
     let Some(alias) = publish.properties.topic_alias else {
         return if publish.topic.is_empty() {
-            Err(Refusal::protocol_error("PUBLISH without topic name and topic alias"))
+            Err(Refusal::protocol_error(
+                "PUBLISH without topic name and topic alias",
+            ))
         } else {
             Ok(())
         };
@@ -225,7 +227,9 @@ fn resolve_alias(link: &mut Link, limits: &ClientLimits, publish: &mut Publish) 
     }
     if publish.topic.is_empty() {
         let known = link.aliases.as_ref().and_then(|aliases| aliases.get(&alias));
-        publish.topic = known.ok_or(Refusal::protocol_error("the topic alias has no topic name"))?.clone();
+        publish.topic = known
+            .ok_or(Refusal::protocol_error("the topic alias has no topic name"))?
+            .clone();
     } else {
         link.aliases
             .get_or_insert_default()

@@ -7,7 +7,9 @@ mod harness;
 
 mod delivery;
 mod misbehaviour;
+mod reasons;
 mod sessions;
+mod shared;
 mod start;
 mod v5;
 mod v5_time;

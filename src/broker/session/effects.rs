@@ -96,13 +96,16 @@ impl Session {
     fn transmit(&mut self, transmit: &Transmit) {
         let Some(wire) = &mut self.wire else { return };
         let sent = wire.transmit(transmit);
-        self.seat.office.counters().delivered.one();
+        let counters = self.seat.office.counters();
+        counters.delivered.one();
+        counters.payload_sent.add(transmit.message.payload.len() as u64);
         self.note_unsent(sent);
     }
 
     fn send(&mut self, packet: &Packet) {
         let Some(wire) = &mut self.wire else { return };
         let sent = wire.send(packet);
+        self.seat.office.counters().packets_sent.one();
         self.note_unsent(sent);
     }
 

@@ -131,8 +131,11 @@ impl Session {
             match wire.next_packet() {
                 Ok(None) => return true,
                 Ok(Some(packet)) => {
-                    if matches!(packet, Packet::Publish(_)) {
-                        self.seat.office.counters().received.one();
+                    let counters = self.seat.office.counters();
+                    counters.packets_received.one();
+                    if let Packet::Publish(publish) = &packet {
+                        counters.received.one();
+                        counters.payload_received.add(publish.payload.len() as u64);
                         if let Some(brake) = &mut self.brake {
                             brake.throttle.published(now);
                         }
@@ -241,7 +244,11 @@ impl Session {
         if self.unread {
             self.handle(Event::NotRead, now, ctx);
         }
+        let away = self.wire.is_none();
         self.handle(Event::Wake, now, ctx);
+        if away && self.ended {
+            self.seat.office.counters().sessions_expired.one();
+        }
     }
 
     /// The one write of this turn. True when deliveries were held back and there is room for them now.

@@ -4,8 +4,16 @@ use super::*;
 
 #[test]
 fn what_the_broker_tells_of_itself_is_reserved_and_nothing_else() {
-    assert!(["$SYS", "$SYS/", "$SYS/broker/uptime"].iter().all(|name| is_reserved(name)));
-    assert!(["$SYSTEM", "$sys/a", "a/$SYS", "$share/x", ""].iter().all(|name| !is_reserved(name)));
+    assert!(
+        ["$SYS", "$SYS/", "$SYS/broker/uptime"]
+            .iter()
+            .all(|name| is_reserved(name))
+    );
+    assert!(
+        ["$SYSTEM", "$sys/a", "a/$SYS", "$share/x", ""]
+            .iter()
+            .all(|name| !is_reserved(name))
+    );
 }
 
 #[test]

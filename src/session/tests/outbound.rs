@@ -246,7 +246,11 @@ fn a_message_that_expires_as_it_comes_is_sent_at_once_or_not_at_all() {
         assert_eq!(bench.handle(expired(1000)), dropped);
         bench.handle(Event::TransportLost);
         bench.handle(expired(0));
-        assert_eq!(sent(&bench.attach(connect5(60))).len(), usize::from(qos as u8).min(1), "the one in flight");
+        assert_eq!(
+            sent(&bench.attach(connect5(60))).len(),
+            usize::from(qos as u8).min(1),
+            "the one in flight"
+        );
     }
 }
 

@@ -204,9 +204,15 @@ fn a_5_0_client_reads_why_something_failed() {
     let refused = bench.handle_verbatim(Event::Published { token, outcome });
     assert_eq!(why(refused).as_deref(), Some("not authorised"));
     let unknown = bench.handle_verbatim(Event::Packet(pubrel(9)));
-    assert_eq!(why(unknown).as_deref(), Some("no message has this packet identifier"));
+    assert_eq!(
+        why(unknown).as_deref(),
+        Some("no message has this packet identifier")
+    );
     let refused = bench.handle_verbatim(Event::Packet(subscribe(2, &["$share/g"])));
-    assert_eq!(why(refused).as_deref(), Some("the topic filter is not valid here"));
+    assert_eq!(
+        why(refused).as_deref(),
+        Some("the topic filter is not valid here")
+    );
     let closed = bench.handle_verbatim(Event::Packet(Packet::PingResp));
     assert_eq!(
         why(closed).as_deref(),
