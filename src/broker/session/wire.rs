@@ -152,7 +152,9 @@ impl Wire {
     pub(super) fn close(mut self) {
         // Nobody is to be woken: what the socket does not take now is written by whoever lingers.
         let _ = self.flush(&mut Context::from_waker(Waker::noop()));
-        if self.spoke {
+        // A client may have sent its DISCONNECT behind its CONNECT: its CONNACK is still to be written,
+        // and a socket that was just registered does not take it yet.
+        if self.spoke || !self.output.is_empty() {
             tokio::task::spawn_local(async move {
                 // Whatever goes wrong here, the socket is closed when this ends.
                 let _ = tokio::time::timeout(LINGER, self.linger()).await;
