@@ -24,7 +24,6 @@ const CONNACK: &[ReasonCode] = &[
     ServerUnavailable,
     ServerBusy,
     Banned,
-    ServerShuttingDown,
     BadAuthenticationMethod,
     TopicNameInvalid,
     PacketTooLarge,
@@ -37,7 +36,7 @@ const CONNACK: &[ReasonCode] = &[
     ConnectionRateExceeded,
 ];
 
-/// The reasons of return codes 0 to 5 `[MQTT-3.2.2.3 (3.1.1)]`.
+/// The reasons of return codes 0 to 5 `[MQTT3-3.2.2.3]`.
 const RETURN_CODES: [ReasonCode; 6] = [
     Success,
     UnsupportedProtocolVersion,
@@ -59,7 +58,7 @@ pub(super) fn connack(frame: &Bytes, at: usize, version: ProtocolVersion) -> Res
         (reason(code, CONNACK, "MQTT-3.2.2-8")?, properties(&mut packet)?)
     } else {
         let reason = RETURN_CODES.get(usize::from(code)).copied();
-        let reason = reason.ok_or(DecodeError::protocol("MQTT-3.2.2-6 (3.1.1)"))?;
+        let reason = reason.ok_or(DecodeError::protocol("MQTT3-3.2.2.3"))?;
         (reason, ConnAckProperties::default())
     };
     packet.finish("MQTT-3.2")?;
