@@ -25,7 +25,7 @@ struct Entry<V> {
 
 /// Topic filters and a value for each.
 ///
-/// Filters are taken as valid (`[MQTT-4.7.1-2]`, `[MQTT-4.7.1-3]`); a `+` or `#` in the wrong place is
+/// Filters are taken as valid (`[MQTT-4.7.1-1]`, `[MQTT-4.7.1-2]`); a `+` or `#` in the wrong place is
 /// a letter like any other. A wildcard filter of more than
 /// [`TOPIC_LEVELS_MAX`](crate::limits::TOPIC_LEVELS_MAX) levels before a `#` is kept and matches nothing.
 #[derive(Debug)]

@@ -212,7 +212,7 @@ pub enum PublishOutcome {
     NoSubscribers,
     /// Not taken, with the reason for the client. A 3.x client cannot be told: a refusal for good
     /// (not authorised, invalid name or payload, …) is acknowledged as if it were taken; for any other
-    /// the connection is closed, so that the client sends it again `[MQTT-3.3.5-2]`.
+    /// the connection is closed, so that the client sends it again `[MQTT3-3.3.5-2]`.
     Refused(ReasonCode),
 }
 

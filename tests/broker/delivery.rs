@@ -10,6 +10,7 @@ const LEVELS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
 #[test]
 fn each_qos_arrives_at_the_lower_of_what_was_published_and_subscribed() {
+    // [MQTT3-3.3.4-1] [MQTT3-3.8.4-6] [MQTT3-4.3.1-1]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     for (number, subscribed) in LEVELS.into_iter().enumerate() {
@@ -35,6 +36,7 @@ fn each_qos_arrives_at_the_lower_of_what_was_published_and_subscribed() {
 
 #[test]
 fn many_messages_keep_their_order_within_each_qos_and_none_is_lost() {
+    // [MQTT3-4.5.0-1] [MQTT3-4.6.0-5..6] [MQTT-4.5.0-1] [MQTT-4.6.0-5..6]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut subscribers: Vec<_> = (0..4)
@@ -69,6 +71,7 @@ fn many_messages_keep_their_order_within_each_qos_and_none_is_lost() {
 
 #[test]
 fn a_retained_message_greets_a_new_subscriber_until_it_is_cleared() {
+    // [MQTT3-3.3.1-5..6] [MQTT3-3.3.1-8] [MQTT3-3.3.1-10..11]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut publisher = Options::new("publisher").connect(node.mqtt);
@@ -87,7 +90,7 @@ fn a_retained_message_greets_a_new_subscriber_until_it_is_cleared() {
     let live = early.message();
     assert!(
         live.payload.is_empty() && !live.retain,
-        "a live message has no retain flag [MQTT-3.3.1-9]"
+        "a live message has no retain flag [MQTT3-3.3.1-9]"
     );
     let mut late = Options::new("late").connect(node.mqtt);
     late.subscribe("room/+/temp", QoS::AtMostOnce);
@@ -97,6 +100,7 @@ fn a_retained_message_greets_a_new_subscriber_until_it_is_cleared() {
 
 #[test]
 fn overlapping_subscriptions_and_dollar_topics_follow_the_standard() {
+    // [MQTT3-4.7.2-1]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut wide = Options::new("wide").connect(node.mqtt);
@@ -146,6 +150,7 @@ fn a_shared_subscription_gives_each_message_to_one_member() {
 
 #[test]
 fn a_client_of_5_0_is_answered_in_5_0() {
+    // [MQTT-3.1.3-6..7] [MQTT-3.2.2-16] [MQTT-3.8.4-8]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut nameless = Options::v5("").connect(node.mqtt);

@@ -5,6 +5,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod clauses;
+mod clauses_v5;
 mod delivery;
 mod misbehaviour;
 mod reasons;
@@ -13,3 +15,4 @@ mod shared;
 mod start;
 mod v5;
 mod v5_time;
+mod websocket;

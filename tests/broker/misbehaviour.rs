@@ -11,6 +11,7 @@ use crate::harness::host::Host;
 
 #[test]
 fn garbage_closes_its_own_connection_and_no_other() {
+    // [MQTT3-3.1.0-1] [MQTT3-3.1.4-1] [MQTT3-3.3.1-4] [MQTT-3.1.0-1] [MQTT-3.3.1-4] [MQTT-4.13.1-1]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut witness = Options::new("witness").connect(node.mqtt);
@@ -44,6 +45,7 @@ fn garbage_closes_its_own_connection_and_no_other() {
 
 #[test]
 fn an_empty_client_id_that_wants_a_session_is_refused_with_code_2() {
+    // [MQTT3-3.1.3-7..9]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let refused = Options::new("")

@@ -8,6 +8,7 @@ use crate::harness::host::Host;
 
 #[test]
 fn a_persistent_session_keeps_what_comes_while_its_client_is_away() {
+    // [MQTT3-3.1.2-4..6] [MQTT3-3.2.2-1..3]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut sleeper = Options::new("sleeper").persistent().connect(node.mqtt);
@@ -36,6 +37,7 @@ fn a_persistent_session_keeps_what_comes_while_its_client_is_away() {
 
 #[test]
 fn what_was_not_acknowledged_is_sent_again_with_dup() {
+    // [MQTT3-2.3.1-4] [MQTT3-3.3.1-1] [MQTT3-4.4.0-1]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut first = Options::new("forgetful").persistent().connect(node.mqtt);
@@ -60,6 +62,7 @@ fn what_was_not_acknowledged_is_sent_again_with_dup() {
 
 #[test]
 fn a_second_connection_of_the_same_client_takes_over_and_the_first_is_told() {
+    // [MQTT-3.1.4-3] [MQTT-3.14.4-2] [MQTT-3.1.3-2]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut old = Options::v5("twin").persistent().connect(node.mqtt);
@@ -97,6 +100,7 @@ fn a_hundred_takeovers_in_a_row_leave_one_session_that_works() {
 
 #[test]
 fn a_will_is_published_when_the_client_vanishes_and_not_when_it_says_goodbye() {
+    // [MQTT3-3.1.2-8] [MQTT3-3.1.2-10] [MQTT3-3.14.4-3]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut heir = Options::new("heir").connect(node.mqtt);
@@ -119,6 +123,7 @@ fn a_will_is_published_when_the_client_vanishes_and_not_when_it_says_goodbye() {
 
 #[test]
 fn a_client_that_is_silent_beyond_its_keep_alive_is_closed_and_its_will_published() {
+    // [MQTT3-3.1.2-24]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut heir = Options::new("heir").connect(node.mqtt);

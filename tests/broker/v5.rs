@@ -97,7 +97,7 @@ fn overlapping_subscriptions_get_one_copy_with_every_identifier_at_the_highest_q
     assert_eq!(seen.properties.subscription_identifiers, [2, 268_435_455]);
     assert_eq!(seen.qos, QoS::ExactlyOnce);
     client.assert_quiet();
-    // 3.1.1 [MQTT-3.3.5-1]
+    // [MQTT3-3.3.5-1]
     assert_eq!(older.message().qos, QoS::AtLeastOnce);
     older.assert_quiet();
 }
@@ -122,7 +122,7 @@ fn no_local_keeps_a_client_from_its_own_messages_only() {
 
 #[test]
 fn retain_as_published_and_retain_handling_are_heeded() {
-    // [MQTT-3.3.1-9] to [MQTT-3.3.1-13]
+    // [MQTT-3.3.1-9..13]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut publisher = Options::v5("publisher").connect(node.mqtt);
@@ -159,6 +159,7 @@ fn retain_as_published_and_retain_handling_are_heeded() {
 
 #[test]
 fn a_client_that_allows_aliases_is_sent_each_topic_once() {
+    // [MQTT-3.3.2-11]
     // [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-7]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
@@ -193,6 +194,8 @@ fn a_client_that_allows_aliases_is_sent_each_topic_once() {
 
 #[test]
 fn aliases_of_the_client_live_as_long_as_its_connection() {
+    // [MQTT-3.14.4-1..2]
+    // [MQTT-3.3.2-9] [MQTT-3.3.2-12] [MQTT-3.2.2-17]
     // [MQTT-3.3.2-8] [MQTT-3.3.2-10]; an alias that nothing was said of is a protocol error.
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
@@ -217,6 +220,7 @@ fn aliases_of_the_client_live_as_long_as_its_connection() {
 
 #[test]
 fn the_receive_maximum_holds_both_ways() {
+    // [MQTT-3.3.4-10] [MQTT-4.9.0-2..3]
     // [MQTT-3.3.4-7] [MQTT-3.3.4-9]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");

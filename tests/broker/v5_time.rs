@@ -8,8 +8,9 @@ use ermine::mqtt::reason::ReasonCode;
 use crate::harness::client::{Client, Options};
 use crate::harness::host::Host;
 
-/// Payload Format Indicator 1, Response Topic "r", Correlation Data "c", User Properties a=1 and a=2.
-const PASSED: &[u8] = b"\x01\x01\x08\x00\x01r\x09\x00\x01c\x26\x00\x01a\x00\x011\x26\x00\x01a\x00\x012";
+/// Payload Format Indicator 1, Content Type "t", Response Topic "r", Correlation Data "c", User Properties a=1 and a=2.
+const PASSED: &[u8] =
+    b"\x01\x01\x03\x00\x01t\x08\x00\x01r\x09\x00\x01c\x26\x00\x01a\x00\x011\x26\x00\x01a\x00\x012";
 
 fn disconnect(mut client: Client, reason: ReasonCode, expiry_s: Option<u32>) -> Option<Packet> {
     client.send(&Packet::Disconnect(Disconnect {
@@ -40,6 +41,7 @@ fn expiring(topic: &str, seconds: u32, retain: bool) -> Packet {
 
 #[test]
 fn disconnect_may_change_when_the_session_expires_but_not_make_it_stay() {
+    // [MQTT-3.1.2-5] [MQTT-4.1.0-2]
     // [MQTT-3.1.2-23] [MQTT-3.14.2-2], §3.14.2.2.2
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
@@ -65,7 +67,7 @@ fn disconnect_may_change_when_the_session_expires_but_not_make_it_stay() {
 
 #[test]
 fn what_a_message_carries_comes_through_unaltered_and_in_order() {
-    // [MQTT-3.3.2-4] [MQTT-3.3.2-6] [MQTT-3.3.2-15] to [MQTT-3.3.2-20]
+    // [MQTT-3.3.2-4] [MQTT-3.3.2-6] [MQTT-3.3.2-15..18] [MQTT-3.3.2-20]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut subscriber = Options::v5("subscriber").connect(node.mqtt);
@@ -138,6 +140,7 @@ fn will(topic: &str, delay_s: u32) -> Will {
 
 #[test]
 fn a_will_comes_with_its_properties_when_the_client_asks_for_it_and_is_retained() {
+    // [MQTT-3.1.2-7] [MQTT-3.1.3-10]
     // [MQTT-3.1.2-8] [MQTT-3.1.2-15] [MQTT-3.14.4-3]
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
@@ -178,7 +181,7 @@ fn a_delayed_will_is_cancelled_by_a_client_that_is_back_in_time() {
 fn an_older_client_is_answered_as_its_version_wants() {
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
-    // 3.1 has no empty client id; 3.1.1 has one for a clean session only [MQTT-3.1.3-8].
+    // 3.1 has no empty client id; 3.1.1 has one for a clean session only [MQTT3-3.1.3-8].
     for (version, clean, code) in [
         (ProtocolVersion::V3_1, true, 2),
         (ProtocolVersion::V3_1_1, false, 2),
@@ -197,7 +200,7 @@ fn an_older_client_is_answered_as_its_version_wants() {
     oldest.publish_and_receive("t");
 
     let mut old = Options::new("old").connect(node.mqtt);
-    // [MQTT-3.9.3-2] (3.1.1): a failure is 0x80, whatever it is.
+    // [MQTT3-3.9.3-2] a failure is 0x80, whatever it is.
     let deep = vec!["a"; 200].join("/");
     assert_eq!(
         old.subscribe(&deep, QoS::AtMostOnce),
@@ -210,7 +213,7 @@ fn an_older_client_is_answered_as_its_version_wants() {
         Packet::PubComp(ack) => assert_eq!(ack.packet_id.get(), 9),
         other => panic!("instead of PUBCOMP: {other:?}"),
     }
-    // [MQTT-3.1.0-2]: a second CONNECT ends the connection, without a word before 5.0.
+    // [MQTT3-3.1.0-2]: a second CONNECT ends the connection, without a word before 5.0.
     old.send_bytes(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'a']);
     assert_eq!(old.assert_closed(), None);
 }

@@ -33,6 +33,7 @@ fn answer_to(id: &str) -> Vec<u8> {
 
 #[test]
 fn a_version_that_is_not_spoken_is_told_so_in_the_form_of_3_1_1() {
+    // [MQTT3-3.1.2-1..2] [MQTT-3.1.2-1..2]
     assert_eq!(answer_to("3C02"), [0x20, 2, 0, 1]); // MQIsdp with level 4
     assert_eq!(answer_to("3C03"), [0x20, 2, 0, 1]); // MQTT with level 3
     assert_eq!(answer_to("5C27"), [0x20, 2, 0, 1]); // MQIsdp with level 5
@@ -47,6 +48,7 @@ fn a_version_that_is_not_spoken_is_told_so_in_the_form_of_3_1_1() {
 
 #[test]
 fn a_bad_connect_is_answered_in_5_and_closed_before() {
+    // [MQTT3-3.1.4-1] [MQTT-3.1.4-1] [MQTT-3.14.0-1]
     let unspoken = ReasonCode::UnsupportedProtocolVersion;
     for vector in expecting("R")
         .into_iter()
@@ -65,6 +67,7 @@ fn a_bad_connect_is_answered_in_5_and_closed_before() {
 
 #[test]
 fn later_a_5_client_hears_disconnect_and_an_older_one_nothing() {
+    // [MQTT3-4.8.0-1] [MQTT-4.13.1-1]
     for vector in expecting("R")
         .into_iter()
         .filter(|vector| vector.bytes[0] >> 4 != 1)
@@ -83,6 +86,7 @@ fn later_a_5_client_hears_disconnect_and_an_older_one_nothing() {
 
 #[test]
 fn connect_comes_first_and_only_once() {
+    // [MQTT3-3.1.0-1..2] [MQTT-3.1.0-1..2]
     let connect = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01a";
     for first in (0_u8..16).filter(|kind| *kind != 1) {
         // Told from the fixed header: the announced body never comes.

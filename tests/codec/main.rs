@@ -1,6 +1,7 @@
 //! The codec against the standards: vectors, generated packets, garbage, and an independent oracle.
 
 mod answers;
+mod clauses;
 mod garbage;
 mod generate;
 mod oracle;

@@ -269,6 +269,7 @@ fn an_answer_that_is_too_large_loses_its_reason_string_then_its_user_properties(
 
 #[test]
 fn a_client_without_use_for_problems_hears_details_only_where_they_are_allowed() {
+    // [MQTT-3.1.2-29]
     let told = |packet: &Packet| {
         let mut out = Vec::new();
         limited(u32::MAX, false)
@@ -308,6 +309,7 @@ fn a_client_without_use_for_problems_hears_details_only_where_they_are_allowed()
 
 #[test]
 fn session_present_is_never_said_with_a_refusal_nor_to_3_1() {
+    // [MQTT3-3.2.2-4] [MQTT-3.2.2-1] [MQTT-3.2.2-6]
     let connack = |reason, version| {
         let properties = ConnAckProperties::default();
         encoded(

@@ -200,6 +200,7 @@ fn good_packets_keep_their_value_and_mostly_their_bytes_when_encoded_again() {
 
 #[test]
 fn what_the_session_decides_is_left_to_it() {
+    // [MQTT-3.3.4-6]
     let mut left: Vec<_> = all().into_iter().filter(|vector| vector.layer == "S").collect();
     // The role of the decoder already tells a client's PUBLISH from a server's.
     left.retain(|vector| vector.id != "5P10" || refusal(vector, 0).reason as u8 != 0x82);
@@ -232,6 +233,7 @@ fn explicit_values_and_the_order_of_user_properties_survive() {
 
 #[test]
 fn strings_are_kept_as_they_came() {
+    // [MQTT3-1.5.3-3] [MQTT-1.5.4-3]
     let vector = all()
         .into_iter()
         .find(|vector| vector.id == "C18")

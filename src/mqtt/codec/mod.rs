@@ -226,9 +226,7 @@ impl Decoder {
             | (Role::Client, kind::CONNECT | kind::SUBSCRIBE | kind::UNSUBSCRIBE | kind::PINGREQ) => {
                 Err(DecodeError::protocol("MQTT-2.1.2"))
             }
-            (Role::Client, kind::DISCONNECT) if !version.is_v5() => {
-                Err(DecodeError::protocol("MQTT-3.14 (3.1.1)"))
-            }
+            (Role::Client, kind::DISCONNECT) if !version.is_v5() => Err(DecodeError::protocol("MQTT3-3.14")),
             _ => Ok(()),
         }
     }

@@ -18,6 +18,7 @@ fn what_the_broker_tells_of_itself_is_reserved_and_nothing_else() {
 
 #[test]
 fn names_are_checked_against_every_rule() {
+    // [MQTT3-4.7.1-1] [MQTT3-4.7.3-1..3] [MQTT-4.7.0-1] [MQTT-4.7.3-1..3]
     for good in [
         "/",
         "a",
@@ -52,6 +53,7 @@ fn names_are_checked_against_every_rule() {
 
 #[test]
 fn filters_are_checked_against_every_rule() {
+    // [MQTT3-4.7.1-2..3] [MQTT3-4.7.3-1..3] [MQTT-4.7.1-1..2] [MQTT-4.7.3-1..3]
     for good in [
         "#",
         "+",
@@ -89,6 +91,7 @@ fn filters_are_checked_against_every_rule() {
 
 #[test]
 fn the_examples_of_the_standard_match_as_it_says() {
+    // [MQTT3-3.3.2-3] [MQTT3-4.7.3-4] [MQTT-3.3.2-3] [MQTT-4.7.3-4]
     let matching = [
         ("sport/tennis/player1/#", "sport/tennis/player1"),
         ("sport/tennis/player1/#", "sport/tennis/player1/ranking"),
@@ -132,6 +135,7 @@ fn the_examples_of_the_standard_match_as_it_says() {
 
 #[test]
 fn a_shared_filter_has_two_parts() {
+    // [MQTT-4.8.2-1..2]
     let parts = |filter| SharedFilter::parse(filter).map(|shared| shared.map(|s| (s.group, s.filter)));
     assert_eq!(parts("$share/g/a/b"), Ok(Some(("g", "a/b"))));
     assert_eq!(parts("$share/g//"), Ok(Some(("g", "/"))));

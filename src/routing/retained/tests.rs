@@ -45,6 +45,7 @@ fn in_steps(store: &RetainedStore, filter: &str, now: Instant) -> Vec<String> {
 
 #[test]
 fn a_message_replaces_the_earlier_one_and_an_empty_one_removes_it() {
+    // [MQTT3-3.3.1-7] [MQTT3-3.3.1-10..11] [MQTT-3.3.1-5..7]
     let (mut store, now) = (RetainedStore::default(), Instant::now());
     assert_eq!(store.set(&message("a/b", "1")), RetainOutcome::Stored);
     assert_eq!(store.set(&message("a/b", "22")), RetainOutcome::Replaced);
@@ -90,6 +91,7 @@ fn a_hash_finds_the_parent_and_all_below_but_no_neighbour() {
 
 #[test]
 fn dollar_topics_are_found_only_by_their_name() {
+    // [MQTT3-4.7.2-1] [MQTT-4.7.2-1]
     let store = store_of(&["$SYS/up", "$SYS", "a/$x", "a"]);
     let now = Instant::now();
     assert_eq!(found(&store, "#", now), ["a", "a/$x"]);

@@ -40,6 +40,7 @@ fn trie_of(filters: &[&str]) -> Trie<String> {
 
 #[test]
 fn the_examples_of_the_standard_hold() {
+    // [MQTT3-3.3.2-3] [MQTT3-4.7.3-4] [MQTT-3.3.2-3] [MQTT-4.7.3-4]
     let trie = trie_of(&[
         "sport/tennis/player1/#",
         "sport/#",
@@ -71,6 +72,7 @@ fn the_examples_of_the_standard_hold() {
 
 #[test]
 fn a_leading_wildcard_does_not_match_a_dollar_topic() {
+    // [MQTT3-4.7.2-1] [MQTT-4.7.2-1]
     let trie = trie_of(&[
         "#",
         "+/broker/version",

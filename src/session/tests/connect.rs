@@ -4,6 +4,7 @@ use super::*;
 
 #[test]
 fn a_first_connection_finds_no_session() {
+    // [MQTT3-3.2.2-3] [MQTT-3.1.2-6] [MQTT-3.2.2-3] [MQTT-3.1.4-5]
     for connect in [connect3(true), connect3(false), connect5(0), connect5(100)] {
         let effects = Bench::new().attach(connect);
         assert!(!connack(&effects).session_present);
@@ -35,6 +36,7 @@ fn a_5_0_client_is_told_the_limits_of_the_server() {
 
 #[test]
 fn an_assigned_client_id_is_told_to_a_5_0_client_only() {
+    // [MQTT-3.1.3-7]
     for (connect, expected) in [(connect5(0), Some("c".into())), (connect3(true), None)] {
         let mut bench = Bench::new();
         let attach = Attach {
@@ -50,6 +52,7 @@ fn an_assigned_client_id_is_told_to_a_5_0_client_only() {
 
 #[test]
 fn a_session_expiry_beyond_the_limit_is_capped_and_told() {
+    // [MQTT-3.1.2-23]
     let mut bench = Bench::new();
     let effects = bench.attach(connect5(5000));
     assert_eq!(connack(&effects).properties.session_expiry_interval_s, Some(1000));
@@ -62,6 +65,7 @@ fn a_session_expiry_beyond_the_limit_is_capped_and_told() {
 
 #[test]
 fn a_3_1_1_session_that_is_not_clean_stays_as_long_as_the_limit_allows() {
+    // [MQTT3-3.1.2-4]
     let mut bench = Bench::v3(false);
     bench.handle(Event::TransportLost);
     assert_eq!(
@@ -97,6 +101,7 @@ fn where_nothing_may_stay_a_3_1_1_session_ends_with_its_connection() {
 
 #[test]
 fn a_session_that_stayed_is_present() {
+    // [MQTT3-3.2.2-2] [MQTT-3.2.2-3]
     for connect in [connect3(false), connect5(100)] {
         let mut bench = Bench::new();
         bench.attach(connect.clone());
@@ -120,6 +125,7 @@ fn a_client_may_come_back_with_another_protocol() {
 
 #[test]
 fn a_clean_start_forgets_everything_in_place() {
+    // [MQTT3-3.1.4-3] [MQTT-3.1.4-4]
     let mut bench = Bench::v3(false);
     bench.packet(subscribe(1, &["a"]));
     bench.handle(Event::Subscribed {
@@ -177,6 +183,7 @@ fn answers_that_were_asked_for_before_a_clean_start_change_nothing() {
 
 #[test]
 fn an_expired_session_is_not_resumed_though_its_timer_is_late() {
+    // [MQTT-4.1.0-2]
     let mut bench = Bench::v5(10);
     bench.handle(Event::TransportLost);
     bench.later(10);

@@ -15,6 +15,7 @@ fn bad_ends() -> Vec<Event> {
 
 #[test]
 fn a_normal_disconnect_closes_without_a_will() {
+    // [MQTT3-3.14.4-3] [MQTT-3.14.4-3] [MQTT-3.1.2-10]
     let mut bench = Bench::new();
     bench.attach(with_will(connect3(true), 0));
     assert_eq!(
@@ -32,6 +33,7 @@ fn a_normal_disconnect_closes_without_a_will() {
 
 #[test]
 fn a_disconnect_with_will_publishes_it() {
+    // [MQTT-3.1.2-8]
     for reason in [ReasonCode::DisconnectWithWill, ReasonCode::UnspecifiedError] {
         let mut bench = Bench::new();
         bench.attach(with_will(connect5(0), 0));
@@ -44,6 +46,7 @@ fn a_disconnect_with_will_publishes_it() {
 
 #[test]
 fn every_other_end_of_a_connection_publishes_the_will() {
+    // [MQTT3-3.1.2-8] [MQTT-3.1.2-8]
     for event in bad_ends() {
         let mut bench = Bench::new();
         bench.attach(with_will(connect3(false), 0));
@@ -62,6 +65,7 @@ fn every_other_end_of_a_connection_publishes_the_will() {
 
 #[test]
 fn a_will_is_published_once() {
+    // [MQTT3-3.1.2-10] [MQTT-3.1.2-10]
     let mut bench = Bench::new();
     bench.attach(with_will(connect3(false), 0));
     assert_eq!(will_delay(&bench.handle(Event::TransportLost)), Some(0));
@@ -76,6 +80,7 @@ fn a_will_is_published_once() {
 
 #[test]
 fn a_will_waits_for_its_delay_but_not_beyond_the_session() {
+    // [MQTT-3.1.2-8]
     for (delay_s, expiry_s, expected) in [(5, 100, 5), (200, 100, 100), (5, 0, 0), (0, 100, 0)] {
         let mut bench = Bench::new();
         bench.attach(with_will(connect5(expiry_s), delay_s));
@@ -85,6 +90,7 @@ fn a_will_waits_for_its_delay_but_not_beyond_the_session() {
 
 #[test]
 fn a_client_that_is_back_in_time_cancels_its_will() {
+    // [MQTT-3.1.3-9]
     let mut bench = Bench::new();
     bench.attach(with_will(connect5(100), 5));
     bench.handle(Event::TransportLost);
@@ -186,6 +192,7 @@ fn a_kick_tells_the_reason_and_leaves_a_persistent_session() {
 
 #[test]
 fn a_malformed_packet_closes_with_the_codecs_reason() {
+    // [MQTT-4.13.1-1]
     let mut bench = Bench::v5(0);
     let effects = bench.handle(Event::Malformed(ReasonCode::PacketTooLarge));
     assert_eq!(
@@ -224,6 +231,7 @@ fn a_discarded_session_ends_at_once_whatever_its_expiry() {
 
 #[test]
 fn disconnect_may_change_the_expiry() {
+    // [MQTT-4.1.0-2]
     let mut bench = Bench::v5(100);
     let packet = disconnect_value(ReasonCode::Success, Some(7));
     bench.packet(Packet::Disconnect(packet));
@@ -265,6 +273,7 @@ fn disconnect_cannot_make_a_session_stay_that_was_to_end() {
 
 #[test]
 fn after_the_close_packets_of_the_same_read_are_ignored() {
+    // [MQTT3-4.8.0-1] [MQTT-4.13.2-1]
     let mut bench = Bench::v3(false);
     bench.packet(disconnect(ReasonCode::Success));
     assert_eq!(bench.packet(publish(QoS::AtLeastOnce, 1)), []);

@@ -32,6 +32,7 @@ fn the_message_names_its_publisher() {
 
 #[test]
 fn qos_1_is_acknowledged_when_the_broker_has_it() {
+    // [MQTT3-4.3.2-2] [MQTT-4.3.2-4]
     let mut bench = Bench::v3(true);
     let token = bench.publish(QoS::AtLeastOnce, 7);
     assert_eq!(bench.taken(token), [acked(7, ReasonCode::Success)]);
@@ -40,6 +41,7 @@ fn qos_1_is_acknowledged_when_the_broker_has_it() {
 
 #[test]
 fn qos_1_that_is_sent_again_is_published_again() {
+    // [MQTT3-4.3.2-2] [MQTT-4.3.2-5]
     let mut bench = Bench::v3(true);
     let token = bench.publish(QoS::AtLeastOnce, 7);
     bench.taken(token);
@@ -49,6 +51,7 @@ fn qos_1_that_is_sent_again_is_published_again() {
 
 #[test]
 fn acknowledgements_go_out_in_the_order_of_the_messages() {
+    // [MQTT3-4.6.0-2..3]
     let mut bench = Bench::v3(true);
     let first = bench.publish(QoS::AtLeastOnce, 1);
     let second = bench.publish(QoS::ExactlyOnce, 2);
@@ -65,6 +68,7 @@ fn acknowledgements_go_out_in_the_order_of_the_messages() {
 
 #[test]
 fn qos_2_goes_through_all_four_packets() {
+    // [MQTT3-4.3.3-2] [MQTT-4.3.3-8] [MQTT-4.3.3-11]
     let mut bench = Bench::v3(true);
     let token = bench.publish(QoS::ExactlyOnce, 5);
     assert_eq!(bench.taken(token), [received(5)]);
@@ -77,6 +81,7 @@ fn qos_2_goes_through_all_four_packets() {
 
 #[test]
 fn qos_2_that_is_sent_again_before_pubrel_is_not_published_again() {
+    // [MQTT3-4.3.3-2] [MQTT-4.3.3-10]
     for dup in [true, false] {
         let mut bench = Bench::v3(true);
         let token = bench.publish(QoS::ExactlyOnce, 5);
@@ -93,6 +98,7 @@ fn qos_2_that_is_sent_again_before_pubrel_is_not_published_again() {
 
 #[test]
 fn qos_2_that_is_sent_again_on_a_new_connection_is_not_published_again() {
+    // [MQTT-4.3.3-10]
     let mut bench = Bench::v3(false);
     let answered = bench.publish(QoS::ExactlyOnce, 1);
     let answered_while_away = bench.publish(QoS::ExactlyOnce, 2);
@@ -176,6 +182,7 @@ fn no_subscribers_is_told_to_5_0_only() {
 
 #[test]
 fn a_refusal_is_told_to_5_0_and_frees_the_identifier() {
+    // [MQTT-4.3.3-9] [MQTT-3.4.2-1] [MQTT-3.5.2-1]
     let refused = PublishOutcome::Refused(ReasonCode::NotAuthorized);
     let mut bench = Bench::v5(0);
     let token = bench.publish(QoS::AtLeastOnce, 1);
@@ -194,6 +201,7 @@ fn a_refusal_is_told_to_5_0_and_frees_the_identifier() {
 
 #[test]
 fn a_refusal_for_good_is_acknowledged_to_3_1_1() {
+    // [MQTT3-3.3.5-2]
     let refused = PublishOutcome::Refused(ReasonCode::NotAuthorized);
     let mut bench = Bench::v3(true);
     let token = bench.publish(QoS::AtLeastOnce, 1);
@@ -205,6 +213,7 @@ fn a_refusal_for_good_is_acknowledged_to_3_1_1() {
 
 #[test]
 fn any_other_refusal_closes_a_3_1_1_connection_and_the_message_may_be_sent_again() {
+    // [MQTT3-3.3.5-2]
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
         let mut bench = Bench::v3(false);
         let token = bench.publish(qos, 1);

@@ -17,6 +17,7 @@ fn outgoing(qos: QoS) -> Outgoing {
 
 #[test]
 fn identifiers_count_up_and_go_round_without_zero() {
+    // [MQTT3-2.3.1-4] [MQTT-2.2.1-4]
     let mut inflight = Inflight::default();
     for expected in (1..=65_535).chain(1..=3) {
         let packet_id = inflight.push(outgoing(QoS::AtLeastOnce));
@@ -28,6 +29,7 @@ fn identifiers_count_up_and_go_round_without_zero() {
 
 #[test]
 fn an_identifier_in_use_is_skipped() {
+    // [MQTT3-2.3.1-4] [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
     let mut inflight = Inflight::default();
     let (first, second) = (
         inflight.push(outgoing(QoS::ExactlyOnce)),

@@ -11,6 +11,7 @@ fn with_keep_alive(connect: Connect, keep_alive_s: u16) -> Connect {
 
 #[test]
 fn a_silent_client_is_given_up_after_one_and_a_half_keep_alives() {
+    // [MQTT3-3.1.2-24] [MQTT-3.1.2-22]
     let mut bench = Bench::new();
     let effects = bench.attach(with_keep_alive(connect5(0), 10));
     assert_eq!(
@@ -61,6 +62,7 @@ fn without_keep_alive_there_is_no_timer() {
 
 #[test]
 fn a_5_0_client_is_told_a_shorter_keep_alive() {
+    // [MQTT-3.2.2-22]
     let limits = ClientLimits {
         keep_alive_max_s: 60,
         ..LIMITS

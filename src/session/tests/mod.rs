@@ -22,7 +22,6 @@ use crate::mqtt::properties::{
 };
 use crate::mqtt::reason::ReasonCode;
 
-mod auth;
 mod connect;
 mod ending;
 mod inbound;

@@ -17,6 +17,7 @@ fn transmitted(effects: &[Effect]) -> &Transmit {
 
 #[test]
 fn the_qos_is_the_lower_of_message_and_subscription() {
+    // [MQTT3-3.8.4-6] [MQTT-3.8.4-8]
     for (published, allowed, expected) in [(0, 2, 0), (1, 2, 1), (2, 2, 2), (2, 1, 1), (2, 0, 0), (1, 0, 0)] {
         let qos = |bits| QoS::from_bits(bits).expect("0, 1 or 2");
         let mut bench = Bench::v3(true);
@@ -44,6 +45,7 @@ fn no_local_keeps_a_clients_own_messages_from_it() {
 
 #[test]
 fn the_retain_flag_is_of_the_store_or_kept_as_published() {
+    // [MQTT3-3.3.1-8..9] [MQTT-3.3.1-12..13]
     for (from_retained, as_published, retain, expected) in [
         (true, false, true, true),
         (true, true, true, true),
@@ -95,6 +97,7 @@ fn only_5_0_is_told_subscription_identifier_and_expiry() {
 
 #[test]
 fn the_window_bounds_what_is_in_flight_and_acknowledgements_open_it() {
+    // [MQTT-4.9.0-2]
     let mut bench = Bench::v3(true);
     assert_eq!(sent(&bench.deliver(QoS::AtLeastOnce, "1")), [line("1", 1, 1)]);
     assert_eq!(sent(&bench.deliver(QoS::ExactlyOnce, "2")), [line("2", 2, 2)]);
@@ -116,6 +119,7 @@ fn the_window_bounds_what_is_in_flight_and_acknowledgements_open_it() {
 
 #[test]
 fn the_clients_receive_maximum_narrows_the_window() {
+    // [MQTT-4.9.0-1..2]
     let mut bench = Bench::new();
     let mut connect = connect5(0);
     connect.properties.receive_maximum = Some(1);
@@ -135,6 +139,7 @@ fn qos_0_overtakes_what_waits() {
 
 #[test]
 fn a_5_0_client_may_refuse_a_message_and_frees_its_slot() {
+    // [MQTT-4.4.0-2]
     let mut bench = Bench::v5(0);
     bench.deliver(QoS::AtLeastOnce, "1");
     bench.deliver(QoS::ExactlyOnce, "2");
@@ -185,6 +190,7 @@ fn acknowledgements_of_what_is_not_in_flight_are_counted() {
 
 #[test]
 fn a_message_larger_than_the_client_accepts_is_dropped_to_the_byte() {
+    // [MQTT-3.1.2-24..25]
     let three = SubscriptionIds::Many(Arc::new(vec![200, 201, 202]));
     for (qos, identifiers, expiry) in [
         (QoS::AtMostOnce, SubscriptionIds::None, None),
@@ -256,6 +262,7 @@ fn a_message_that_expires_as_it_comes_is_sent_at_once_or_not_at_all() {
 
 #[test]
 fn for_a_client_that_is_away_qos_0_is_dropped_and_the_rest_waits() {
+    // [MQTT3-3.1.2-5]
     let mut bench = Bench::v3(false);
     bench.handle(Event::TransportLost);
     assert_eq!(

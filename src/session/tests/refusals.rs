@@ -33,6 +33,7 @@ fn not_from_a_client() -> Vec<Packet> {
 
 #[test]
 fn a_second_connect_auth_and_what_only_a_server_sends_are_protocol_errors() {
+    // [MQTT3-3.1.0-2] [MQTT-3.1.0-2] [MQTT-4.12.0-7]
     for packet in not_from_a_client() {
         let effects = Bench::v5(0).packet(packet.clone());
         let expected = [
@@ -81,6 +82,7 @@ fn a_pubrel_before_its_pubrec_is_a_protocol_error() {
 
 #[test]
 fn more_messages_than_the_receive_maximum_are_told_as_such() {
+    // [MQTT-3.3.4-7]
     let mut bench = Bench::v5(100);
     for packet_id in 1..=3 {
         bench.publish(QoS::ExactlyOnce, packet_id);
@@ -129,6 +131,7 @@ fn a_3_1_1_client_is_slowed_down_instead() {
 
 #[test]
 fn topic_aliases_are_remembered_for_the_connection() {
+    // [MQTT-3.3.2-7]
     let mut bench = Bench::v5(100);
     let with_alias = |topic: &'static str, alias: u16| {
         let mut publish = publish_value(QoS::AtMostOnce, 0, topic);
@@ -153,6 +156,7 @@ fn topic_aliases_are_remembered_for_the_connection() {
 
 #[test]
 fn a_topic_alias_beyond_the_maximum_is_invalid() {
+    // [MQTT-3.3.2-9] [MQTT-3.2.2-17]
     for alias in [0, 3] {
         let mut publish = publish_value(QoS::AtMostOnce, 0, "a");
         publish.properties.topic_alias = Some(alias);
@@ -218,4 +222,19 @@ fn a_5_0_client_reads_why_something_failed() {
         why(closed).as_deref(),
         Some("a second CONNECT, or a packet that only servers send")
     );
+}
+
+#[test]
+fn where_no_topic_alias_is_allowed_each_is_invalid() {
+    // [MQTT-3.2.2-18]
+    let mut bench = Bench::new();
+    let limits = ClientLimits {
+        topic_alias_max: 0,
+        ..LIMITS
+    };
+    bench.attach_limited(connect5(0), limits);
+    let mut publish = publish_value(QoS::AtMostOnce, 1, "t");
+    publish.properties.topic_alias = Some(1);
+    let effects = bench.packet(Packet::Publish(publish));
+    assert_eq!(effects[0], disconnected(ReasonCode::TopicAliasInvalid));
 }

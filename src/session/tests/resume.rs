@@ -42,6 +42,7 @@ fn four_in_flight() -> Bench {
 
 #[test]
 fn what_is_unacknowledged_is_sent_again_in_order_with_its_identifier() {
+    // [MQTT3-4.4.0-1] [MQTT3-4.6.0-1] [MQTT-4.4.0-1] [MQTT3-4.6.0-4]
     let mut bench = four_in_flight();
     bench.deliver(QoS::AtLeastOnce, "new");
     let effects = bench.attach_limited(connect3(false), wide());
@@ -109,6 +110,7 @@ fn what_is_too_large_for_the_new_connection_is_given_up() {
 
 #[test]
 fn a_message_whose_delivery_has_begun_does_not_expire() {
+    // [MQTT-4.3.3-7]
     let mut bench = Bench::v5(100);
     let expires_at = bench.now.checked_add(Duration::from_secs(5));
     bench.handle(Event::Deliver(of_message(Message {
@@ -122,6 +124,7 @@ fn a_message_whose_delivery_has_begun_does_not_expire() {
 
 #[test]
 fn nothing_is_sent_again_on_the_same_connection() {
+    // [MQTT-4.4.0-1]
     let mut bench = Bench::v3(false);
     bench.deliver(QoS::AtLeastOnce, "1");
     bench.later(1000);

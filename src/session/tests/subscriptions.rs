@@ -60,6 +60,7 @@ fn filters(bench: &Bench) -> Vec<String> {
 
 #[test]
 fn a_subscribe_is_acknowledged_when_the_router_has_answered() {
+    // [MQTT3-3.8.4-1..2] [MQTT-3.8.4-1..2]
     let mut bench = Bench::v3(true);
     assert_eq!(
         asked(&bench.packet(subscribe(1, &["a", "b"]))),
@@ -72,6 +73,7 @@ fn a_subscribe_is_acknowledged_when_the_router_has_answered() {
 
 #[test]
 fn what_the_session_refuses_keeps_its_place_in_the_answer() {
+    // [MQTT3-3.9.3-1] [MQTT-3.9.3-1] [MQTT-3.8.4-6]
     let mut bench = Bench::v5(0);
     bench.packet(subscribe(1, &["a", "b"]));
     bench.handle(subscribed(1, &[ReasonCode::GrantedQoS1; 2]));
@@ -120,6 +122,7 @@ fn a_router_that_says_too_little_has_failed() {
 
 #[test]
 fn an_unsubscribe_removes_what_there_is() {
+    // [MQTT3-3.10.4-1] [MQTT3-3.10.4-5] [MQTT-3.10.4-1] [MQTT-3.10.4-5]
     let mut bench = Bench::v5(0);
     bench.packet(subscribe(1, &["a", "b"]));
     bench.handle(subscribed(1, &[ReasonCode::GrantedQoS1; 2]));
@@ -192,6 +195,7 @@ fn a_refused_change_leaves_the_subscription_as_it_was() {
 
 #[test]
 fn retained_messages_follow_as_the_retain_handling_says() {
+    // [MQTT-3.3.1-9..11] [MQTT-3.8.4-4]
     for (handling, first, second) in [
         (RetainHandling::Send, true, true),
         (RetainHandling::SendIfNew, true, false),

@@ -43,7 +43,7 @@ const SUBACK: &[ReasonCode] = &[
     WildcardSubscriptionsNotSupported,
 ];
 
-/// Return codes of SUBACK before 5.0 `[MQTT-3.9.3-2 (3.1.1)]`.
+/// Return codes of SUBACK before 5.0 `[MQTT3-3.9.3-2]`.
 const SUBACK_3: &[ReasonCode] = &[Success, GrantedQoS1, GrantedQoS2, UnspecifiedError];
 
 const UNSUBACK: &[ReasonCode] = &[
@@ -96,7 +96,7 @@ pub(super) fn unsuback(frame: &Bytes, at: usize, version: ProtocolVersion) -> Re
     let mut packet = Reader::new(frame, at);
     let packet_id = packet.packet_id()?;
     if !version.is_v5() {
-        packet.finish("MQTT-3.11 (3.1.1)")?;
+        packet.finish("MQTT3-3.11")?;
         return Ok(UnsubAck {
             packet_id,
             properties: AckProperties::default(),

@@ -63,7 +63,7 @@ impl Flags {
             return Err(DecodeError::malformed("MQTT-3.1.2-11"));
         }
         if !version.is_v5() && self.password() && !self.username() {
-            return Err(DecodeError::malformed("MQTT-3.1.2-22 (3.1.1)"));
+            return Err(DecodeError::malformed("MQTT3-3.1.2-22"));
         }
         Ok(self)
     }
