@@ -23,6 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::admin::http::Entrance;
+use crate::broker::crowd::NodeCrowd;
 use crate::broker::door::{Address, Door, Terms};
 use crate::broker::keyring::Keyring;
 use crate::broker::tables::Arbiters;
@@ -122,11 +123,11 @@ fn terms_unread(config: &Config, listener: &ListenerConfig, address: &Address) -
     Terms {
         allow_anonymous: config.auth.anonymous_allowed(listener.allow_anonymous, local),
         protocol: listener.protocol,
-        connections_max: listener.connections_max.unwrap_or(usize::MAX),
+        crowd: listener.limits.door,
         proxy_protocol: listener.proxy_protocol,
         websocket_path: listener.websocket_path.clone(),
         certificate_cn_is_username: listener.certificate_cn_is_username,
-        ..Terms::plain(config.limits.connect_deadline, config.limits.client)
+        ..Terms::plain(listener.limits.connect_deadline, listener.limits.client)
     }
 }
 
@@ -144,9 +145,13 @@ fn where_to_listen(listener: &ListenerConfig) -> Result<Address, String> {
 
 /// First everything that can be wrong without a port, then the ports.
 fn open_doors(config: &Config) -> Result<Vec<Door>, String> {
+    let node = NodeCrowd::new(config.limits.door.connections_max);
     let planned = config.listeners.iter().map(|listener| {
         let address = where_to_listen(listener)?;
-        let terms = terms(config, listener, &address)?;
+        let terms = Terms {
+            node: node.clone(),
+            ..terms(config, listener, &address)?
+        };
         Ok((listener, address, terms))
     });
     let planned = planned.collect::<Result<Vec<_>, String>>()?;

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 
 use crate::admin::census::Census;
 use crate::admin::protocol::{
-    Access, ClientEntry, ClusterStatus, JoinStep, NodeStatus, Reply, Request, RouteEntry,
+    Access, ClientEntry, ClusterStatus, JoinStep, ListenerEntry, NodeStatus, Reply, Request, RouteEntry,
 };
 use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::node_name::NodeName;
@@ -54,6 +54,8 @@ pub trait Surroundings: Send + Sync + 'static {
     fn routes(&self) -> LocalBoxFuture<'_, Result<Vec<RouteEntry>, String>>;
     /// The sessions in the order of client ids.
     fn clients(&self) -> LocalBoxFuture<'_, Result<Vec<ClientEntry>, String>>;
+    /// The listeners in the order of the configuration.
+    fn listeners(&self) -> Vec<ListenerEntry>;
     /// The cluster as this node sees it.
     fn cluster(&self) -> LocalBoxFuture<'_, Result<ClusterStatus, String>>;
     /// Joins another node and tells each step as it ends.

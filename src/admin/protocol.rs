@@ -94,6 +94,8 @@ pub enum Request {
     Access,
     /// Answered with one [`Reply::Reloaded`].
     Reload,
+    /// Answered with [`Reply::Listeners`] in the order of the configuration.
+    Listeners,
 }
 
 /// What an operator can do to a child of the tree, besides crashing it.
@@ -140,6 +142,7 @@ impl Request {
             Self::TreeSummary => "tree".into(),
             Self::Children { path } => format!("children {}", path.escape_debug()),
             Self::Reload => "reload".into(),
+            Self::Listeners => "listeners".into(),
             Self::Steer { how, path } => format!("{} {}", how.word(), path.escape_debug()),
             Self::ClientDetails { .. } => "clients".into(),
             Self::Client { client_id } => format!("clients show {}", client_id.escape_debug()),
@@ -202,6 +205,8 @@ pub enum Reply {
     Access(Access),
     /// One sentence for each file, and whether it was read; where it was not, what was there before stays.
     Reloaded(Vec<(bool, String)>),
+    /// A chunk of the listeners.
+    Listeners(Vec<ListenerEntry>),
 }
 
 /// A node. Times are milliseconds since 1970.
@@ -323,6 +328,29 @@ pub struct ClientEntry {
     pub mailbox_len: u64,
 }
 
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerEntry {
+    /// Its name in the tree, for example `tcp:127.0.0.1:1883`.
+    pub name: String,
+    /// What is spoken: `tcp`, `tls`, `ws`, `wss` or `unix`.
+    pub protocol: String,
+    /// Where it listens.
+    pub address: String,
+    /// Whether it accepts connections.
+    pub running: bool,
+    /// Connections at this time, sockets that have not spoken included.
+    pub connections: u64,
+    /// Connections at most; 0 is no limit of its own.
+    pub connections_max: u64,
+    /// Sockets that were let in since the node started.
+    pub accepted: u64,
+    /// Sockets that were closed at once, for a limit of the listener, the node or the address.
+    pub refused: u64,
+    /// The limits that hold for its clients: key and value as in a configuration.
+    pub limits: Vec<(String, String)>,
+}
+
 /// The cluster as one node sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {
@@ -396,6 +424,12 @@ impl Weight for RouteEntry {
                 .iter()
                 .map(|node| 8 + node.as_str().len())
                 .sum::<usize>()
+    }
+}
+
+impl Weight for ListenerEntry {
+    fn weight(&self) -> usize {
+        160 + 2 * self.name.len() + 48 * self.limits.len()
     }
 }
 

@@ -17,6 +17,7 @@ use supervisors::{CallError, ChildSpec, Context, InitError, Restart, Shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::doorstep::Turned;
+use self::held::Held;
 use super::admission::{Admission, Threshold};
 use super::clients::{Connect, ConnectError};
 use super::door::{Seat, Terms};
@@ -24,6 +25,7 @@ use super::session::{Arrival, Claim};
 use super::tables::Tables;
 use super::transport::{LooseSocket, Origin, Peer, Socket, Transport};
 use crate::access::identity::Identity;
+use crate::limits::CONNECT_BYTES_MAX;
 use crate::mqtt::codec::{self, Decoder};
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::packet::{self, ConnAck, Packet, ProtocolVersion};
@@ -32,6 +34,7 @@ use crate::mqtt::reason::ReasonCode;
 use crate::session::event::Attach;
 
 mod doorstep;
+mod held;
 mod proxy;
 mod upgrade;
 
@@ -157,7 +160,9 @@ async fn greet(tables: &Arc<Tables>, worker: usize, mut transport: Transport, or
 
 /// From the first byte to the decision.
 async fn come_in(tables: &Arc<Tables>, worker: usize, transport: &mut Transport, origin: &Origin) -> Hello {
-    let mut decoder = Decoder::server(origin.terms().client.packet_size_max);
+    let size_max = origin.terms().client.packet_size_max.min(CONNECT_BYTES_MAX);
+    let mut decoder = Decoder::server(size_max);
+    let mut held = Held::of(tables);
     let mut read_ahead = BytesMut::with_capacity(512);
     let connect = loop {
         match decoder.decode(&mut read_ahead) {
@@ -167,7 +172,11 @@ async fn come_in(tables: &Arc<Tables>, worker: usize, transport: &mut Transport,
             Err(error) => return Hello::Malformed(error),
             Ok(None) => match transport.read_buf(&mut read_ahead).await {
                 Ok(0) | Err(_) => return Hello::Closed,
-                Ok(_) => {}
+                Ok(_) if held.now(read_ahead.capacity()) => {}
+                Ok(_) => {
+                    tables.counters[worker].refused_hello_memory.one();
+                    return Hello::Closed;
+                }
             },
         }
     };

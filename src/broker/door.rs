@@ -8,13 +8,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, Socket, Type};
 
+use super::crowd::{Crowd, DoorLimits, NodeCrowd, Pass, Refused};
 use super::tls::Certificate;
+use super::transport::Peer;
 use crate::session::event::ClientLimits;
 
 /// Sockets that wait in the kernel until they are accepted.
@@ -95,8 +96,10 @@ pub struct Terms {
     pub connect_deadline: Duration,
     /// Limits of each client.
     pub client: ClientLimits,
-    /// Most sockets at one time; more are closed at once and counted.
-    pub connections_max: usize,
+    /// How many it lets in, and how often.
+    pub crowd: DoorLimits,
+    /// All connections of the node.
+    pub node: Arc<NodeCrowd>,
     /// Whether each socket begins with a PROXY header.
     pub proxy_protocol: bool,
     /// Path of the WebSocket upgrade.
@@ -117,7 +120,8 @@ impl Terms {
             protocol: Protocol::Mqtt,
             connect_deadline,
             client,
-            connections_max: usize::MAX,
+            crowd: DoorLimits::default(),
+            node: Arc::default(),
             proxy_protocol: false,
             websocket_path: WEBSOCKET_PATH_DEFAULT.into(),
             certificate_cn_is_username: false,
@@ -138,24 +142,21 @@ struct Inner {
     name: String,
     terms: Terms,
     socket: Mutex<Option<Ear>>,
-    taken: AtomicUsize,
+    crowd: Arc<Crowd>,
 }
 
 /// A client's place at a door, from accept to close.
 #[derive(Debug)]
-pub struct Seat(Door);
+pub struct Seat {
+    door: Door,
+    _pass: Pass,
+}
 
 impl Seat {
     /// The door.
     #[must_use]
     pub fn door(&self) -> &Door {
-        &self.0
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.0.taken.fetch_sub(1, Relaxed);
+        &self.door
     }
 }
 
@@ -168,12 +169,13 @@ impl Door {
             (Protocol::Ws, _) => "ws",
             (Protocol::Wss, _) => "wss",
         };
+        let crowd = Crowd::new(terms.crowd, &terms.node, Instant::now());
         Self(Arc::new(Inner {
             name: format!("{scheme}:{address}"),
             address,
             terms,
             socket: Mutex::new(socket),
-            taken: AtomicUsize::new(0),
+            crowd,
         }))
     }
 
@@ -230,18 +232,36 @@ impl Door {
         &self.0.terms
     }
 
-    /// Sockets that came through it and are open.
+    /// Who has come through it.
     #[must_use]
-    pub fn taken(&self) -> usize {
-        self.0.taken.load(Relaxed)
+    pub fn crowd(&self) -> &Crowd {
+        &self.0.crowd
+    }
+
+    /// Whether it is open: not before a start, nor after the drain has begun.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0
+            .socket
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
     }
 
     /// A place for one more socket, if there is one.
-    #[must_use]
-    pub fn seat(&self) -> Option<Seat> {
-        let seat = |taken| (taken < self.0.terms.connections_max).then_some(taken + 1);
-        let taken = self.0.taken.fetch_update(Relaxed, Relaxed, seat);
-        taken.is_ok().then(|| Seat(self.clone()))
+    ///
+    /// # Errors
+    /// The limit that it would exceed; it is counted at the door.
+    pub fn seat(&self, peer: Peer, now: Instant) -> Result<Seat, Refused> {
+        let address = match peer {
+            Peer::Ip(address) => Some(address.ip().to_canonical()),
+            Peer::Unix => None,
+        };
+        let pass = self.0.crowd.admit(address, now)?;
+        Ok(Seat {
+            door: self.clone(),
+            _pass: pass,
+        })
     }
 
     /// Closes the door for good and removes its socket file: the drain's first step.

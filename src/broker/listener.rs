@@ -8,7 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, StreamHandler, WrapFuture};
 use supervisors::{ChildSpec, Context, DynamicSupervisor, InitError, Name};
@@ -46,12 +46,17 @@ impl Listener {
         ctx: &mut Context<Self>,
     ) -> Result<Self, InitError> {
         let ear = Listening::on(door.duplicate()?)?;
-        ctx.add_stream(futures_util::stream::unfold(ear, |ear| async move {
+        let start = (ear, door.clone());
+        ctx.add_stream(futures_util::stream::unfold(start, |(ear, door)| async move {
+            // At its rate: who comes now waits in the kernel.
+            if let Some(until) = door.crowd().closed_until(Instant::now()) {
+                tokio::time::sleep_until(until.into()).await;
+            }
             let accepted = ear.accept().await;
             if accepted.is_err() {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            Some((accepted, ear))
+            Some((accepted, (ear, door)))
         }));
         tracing::info!(door = door.name(), url = door.url(), "listening for MQTT");
         Ok(Self {
@@ -63,8 +68,12 @@ impl Listener {
     }
 
     fn hand_over(&mut self, socket: LooseSocket, ctx: &mut Context<Self>) {
-        let Some(seat) = self.door.seat() else {
-            return self.count_refused();
+        let seat = match self.door.seat(socket.peer(), Instant::now()) {
+            Ok(seat) => seat,
+            Err(refused) => {
+                tracing::debug!(door = self.door.name(), %refused, "a new socket was closed at once");
+                return refused.count(&self.tables.counters[self.tables.arbiters.control()]);
+            }
         };
         let worker = self.accepted % self.tables.arbiters.workers;
         self.accepted = self.accepted.wrapping_add(1);

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
@@ -64,6 +65,8 @@ pub(super) struct Port {
     outbox_bytes: Cell<usize>,
     /// The outbox was full and made no progress: QoS 0 is dropped until it has room.
     slow: Cell<bool>,
+    /// Whether deliveries stay in the inbox until the client has taken more.
+    backed_up: Cell<bool>,
     /// Set once: no delivery is taken any more.
     closed: Cell<bool>,
     /// Whether the session has a connection.
@@ -85,6 +88,9 @@ pub(super) struct Port {
 /// Bookkeeping that each waiting delivery costs beside its message's bytes. Not the shared message itself,
 /// which the desk has counted: one receiver of many publishers would pause them after a few hundred.
 const DELIVERY_OVERHEAD: usize = 64;
+
+/// Longest message, in bytes, of which a waiting delivery has its own copy.
+const DETACHED_MAX: usize = 4 << 10;
 
 /// What a port says to a delivery.
 pub(super) enum Room {
@@ -109,6 +115,7 @@ impl Port {
             inbox_bytes: Cell::new(0),
             outbox_bytes: Cell::new(0),
             slow: Cell::new(false),
+            backed_up: Cell::new(false),
             closed: Cell::new(false),
             online: Cell::new(false),
             shared: Cell::new(0),
@@ -134,7 +141,11 @@ impl Port {
     }
 
     /// Puts a delivery into the inbox and wakes the session.
-    pub(super) fn push(&self, delivery: Delivery) {
+    pub(super) fn push(&self, mut delivery: Delivery) {
+        // It will wait: a short message is a range of a read of up to 32 KiB and would keep that alive.
+        if self.backed_up.get() && delivery.message.weight() <= DETACHED_MAX {
+            delivery.message = Arc::new(delivery.message.detached());
+        }
         self.inbox_bytes
             .set(self.inbox_bytes.get() + delivery_weight(&delivery));
         self.inbox.borrow_mut().push_back(delivery);
@@ -157,8 +168,10 @@ impl Port {
         delivery
     }
 
-    /// Tells the weight of what the session holds back, and whether bytes were written.
-    pub(super) fn set_outbox(&self, bytes: usize, moved: bool) {
+    /// Tells the weight of what the session holds back, whether bytes were written, and whether the session
+    /// leaves deliveries in the inbox.
+    pub(super) fn set_outbox(&self, bytes: usize, moved: bool, backed_up: bool) {
+        self.backed_up.set(backed_up);
         self.outbox_bytes.set(bytes);
         if moved {
             self.moved.set(true);

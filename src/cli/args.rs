@@ -44,6 +44,8 @@ pub(super) enum Command {
     Cluster(ClusterCommand),
     /// Show the route table: topic filter, and the nodes that have subscribers
     Routes(ListArgs),
+    /// List the listeners: connections now and at most, refused, and the limits of their clients
+    Listeners(ListArgs),
     /// List the sessions and their clients, show one, or disconnect one
     Clients(ClientsArgs),
     /// List the subscriptions of all sessions of a node

@@ -31,6 +31,7 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Cluster(ClusterCommand::Join { other, list }) => block_on(join(other, list)),
         Command::Cluster(ClusterCommand::Leave(list)) => block_on(leave(list)),
         Command::Routes(list) => block_on(routes(list)),
+        Command::Listeners(list) => block_on(listeners(list)),
         Command::Clients(args) => block_on(sessions::clients(args)),
         Command::Subscriptions(list) => block_on(sessions::subscriptions(list)),
         Command::Metrics(list) => block_on(metrics(list)),
@@ -314,6 +315,16 @@ async fn routes(args: ListArgs) -> Result<(), Failure> {
         _ => None,
     });
     print(args.output.json, &routes.await?, show::routes);
+    Ok(())
+}
+
+async fn listeners(args: ListArgs) -> Result<(), Failure> {
+    let found = Found::find(&args.node, None).await?;
+    let listeners = found.list(Request::Listeners, |reply| match reply {
+        Reply::Listeners(chunk) => Some(chunk),
+        _ => None,
+    });
+    print(args.output.json, &listeners.await?, show::listeners);
     Ok(())
 }
 

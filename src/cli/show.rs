@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::admin::protocol::{ClusterStatus, Member, NodeStatus, RestartEntry, RouteEntry};
+use crate::admin::protocol::{ClusterStatus, ListenerEntry, Member, NodeStatus, RestartEntry, RouteEntry};
 use crate::cli::table::{Table, counted, harmless};
 use crate::cli::time::{age, utc};
 use crate::registry::wire::{NameList, Registration};
@@ -33,6 +33,13 @@ fn with_time((key, value): (String, Value)) -> (String, Value) {
     }
 }
 
+/// Whether a counter tells of something that was dropped, refused or held up: such are shown when they count.
+fn is_loss(name: &str) -> bool {
+    ["dropped_", "refused_"].iter().any(|loss| name.starts_with(loss))
+        || name.ends_with("_refused")
+        || matches!(name, "clients_throttled" | "connects_late")
+}
+
 /// EMQX's first line, then what else there is to know of a node.
 pub(super) fn status(status: &NodeStatus) -> String {
     let now = SystemTime::now()
@@ -49,6 +56,13 @@ pub(super) fn status(status: &NodeStatus) -> String {
     line("sessions", status.sessions.to_string());
     line("routes", status.routes.to_string());
     line("peers", status.peers.to_string());
+    for (name, count) in status
+        .counters
+        .iter()
+        .filter(|(name, count)| is_loss(name) && *count > 0)
+    {
+        line(name, count.to_string());
+    }
     line("processes", status.processes.to_string());
     line("restarts", status.restarts.to_string());
     line(
@@ -105,6 +119,34 @@ pub(super) fn metrics_json(text: &str) -> String {
 fn figures(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples.filter_map(|line| line.rsplit_once(' '))
+}
+
+/// EMQX's lines of a listener, and under them the limits of its clients.
+pub(super) fn listeners(listeners: &[ListenerEntry]) -> String {
+    let mut text = String::new();
+    for listener in listeners {
+        text.push_str(&format!("{}\n", listener.name));
+        let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<27}: {value}\n"));
+        let max = match listener.connections_max {
+            0 => "no limit of its own".to_owned(),
+            max => max.to_string(),
+        };
+        line("protocol", &listener.protocol);
+        line("listen_on", &listener.address);
+        line("running", &listener.running.to_string());
+        line("current_conn", &listener.connections.to_string());
+        line("max_conns", &max);
+        line("accepted", &listener.accepted.to_string());
+        line("refused", &listener.refused.to_string());
+        for (name, value) in listener
+            .limits
+            .iter()
+            .filter(|(name, _)| name != "connections_max")
+        {
+            line(name, value);
+        }
+    }
+    text
 }
 
 /// What a registry knows, one object for each node.

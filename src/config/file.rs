@@ -144,8 +144,15 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
     draft.worker_threads = top
         .number("worker_threads", 1, WORKER_THREADS_MAX as u64)?
         .map(|threads| threads as usize);
+    // Before the listeners, which begin with what holds for all of them.
+    if let Some(table) = top.table("limits")? {
+        let section = Section::new(document, "[limits]", &limits::names(), table)?;
+        read_limits(&section, &mut draft.limits)?;
+        read_numbers(&section, &limits::NODE_KEYS, &mut draft.limits)?;
+    }
     for table in top.tables("listener")? {
-        draft.listeners.push(listener::read(document, &table)?);
+        let limits = draft.limits.of_listener();
+        draft.listeners.push(listener::read(document, &table, limits)?);
     }
     if let Some(table) = top.table("log")? {
         let log = Section::new(document, "[log]", LOG, table)?;
@@ -164,11 +171,6 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
         };
     }
     draft.auth = auth::read(document, top.table("auth")?, top.table("acl")?)?;
-    if let Some(table) = top.table("limits")? {
-        let section = Section::new(document, "[limits]", &limits::names(), table)?;
-        read_limits(&section, &mut draft.limits)?;
-        read_numbers(&section, &limits::NODE_KEYS, &mut draft.limits)?;
-    }
     if let Some(table) = top.table("supervision")? {
         let section = Section::new(document, "[supervision]", &supervision::SUPERVISORS, table)?;
         supervision::read(&section, &mut draft.supervision)?;
@@ -177,7 +179,7 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
 }
 
 /// The limits that stand in `[limits]` and in a `[[listener]]` alike.
-fn read_limits(section: &Section<'_>, into: &mut Limits) -> Result<(), ConfigError> {
+pub(super) fn read_limits(section: &Section<'_>, into: &mut Limits) -> Result<(), ConfigError> {
     read_numbers(section, &limits::KEYS, into)?;
     if let Some(policy) = section.parsed_by(limits::QUEUE_POLICY, limits::queue_policy)? {
         into.client.queue_policy = policy;
@@ -373,10 +375,9 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 
 /// The sentence for a key that a section does not have.
 fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
-    let limit_keys = limits::names();
+    let (limit_keys, listener_keys) = (limits::names(), listener::keys());
     let all: [(&str, &[&str]); 12] = [
         ("the top level", TOP),
-        ("[[listener]]", listener::KEYS),
         ("[log]", LOG),
         ("[shared_subscriptions]", SHARED),
         ("[admin]", ADMIN),
@@ -387,6 +388,8 @@ fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
         ("[acl]", auth::ACL),
         ("[supervision]", &supervision::SUPERVISORS),
         (supervision::TITLE, &supervision::KEYS),
+        // Behind those whose keys it shares.
+        ("[[listener]]", &listener_keys),
     ];
     let place = if title.is_empty() {
         String::new()

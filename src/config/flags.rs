@@ -143,18 +143,19 @@ pub(super) fn lay_over(
             .parse::<NodeName>()
             .expect("the default name is well formed"),
     };
-    let mut listeners = draft.listeners;
+    let (mut listeners, limits) = (draft.listeners, draft.limits.of_listener());
     if !flags.listen.is_empty() {
         listeners = flags
             .listen
             .iter()
-            .map(|text| word("--listen", text).map(ListenerConfig::plain))
+            .map(|text| word("--listen", text).map(|listen| ListenerConfig::plain(listen, limits)))
             .collect::<Result<_, _>>()?;
     }
     if listeners.is_empty() {
         let listen = LISTEN_DEFAULT.parse();
         listeners.push(ListenerConfig::plain(
             listen.expect("the default address is well formed"),
+            limits,
         ));
     }
     let log = LogConfig {

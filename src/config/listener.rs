@@ -8,7 +8,8 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::HostPort;
-use super::file::{ConfigError, Document, Section};
+use super::file::{ConfigError, Document, Section, read_limits};
+use super::limits::{self, Limits};
 use crate::broker::door::{Protocol, WEBSOCKET_PATH_DEFAULT};
 use crate::broker::tls::{ClientCertificate, TlsFiles};
 
@@ -18,8 +19,8 @@ const UNIX_MODE_DEFAULT: u32 = 0o660;
 /// Longest path of a socket file: `sun_path` of Linux without its end.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
-/// Keys of `[[listener]]`.
-pub(super) const KEYS: &[&str] = &[
+/// Keys of `[[listener]]` that are no limits.
+const KEYS: &[&str] = &[
     "listen",
     "protocol",
     "certificate",
@@ -30,9 +31,14 @@ pub(super) const KEYS: &[&str] = &[
     "proxy_protocol",
     "websocket_path",
     "unix_mode",
-    "connections_max",
     "allow_anonymous",
 ];
+
+/// All keys of `[[listener]]`: its own, and the limits of its clients.
+pub(super) fn keys() -> Vec<&'static str> {
+    let own = KEYS.iter().copied();
+    own.chain(limits::listener_names()).collect()
+}
 
 /// Where a listener is: `HOST:PORT`, or `unix:` and the path of a socket file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -100,16 +106,16 @@ pub struct ListenerConfig {
     pub websocket_path: String,
     /// Mode of the socket file.
     pub unix_mode: u32,
-    /// Most connections at one time.
-    pub connections_max: Option<usize>,
     /// Whether clients that bring nothing may come in; `None` leaves it to `[auth]`.
     pub allow_anonymous: Option<bool>,
+    /// What its clients may have; [`Limits::of_listener`] where it says nothing.
+    pub limits: Limits,
 }
 
 impl ListenerConfig {
     /// MQTT on plain sockets.
     #[must_use]
-    pub fn plain(listen: Listen) -> Self {
+    pub fn plain(listen: Listen, limits: Limits) -> Self {
         Self {
             listen,
             protocol: Protocol::Mqtt,
@@ -118,8 +124,8 @@ impl ListenerConfig {
             proxy_protocol: false,
             websocket_path: WEBSOCKET_PATH_DEFAULT.into(),
             unix_mode: UNIX_MODE_DEFAULT,
-            connections_max: None,
             allow_anonymous: None,
+            limits,
         }
     }
 }
@@ -167,13 +173,14 @@ impl FromStr for ClientCertificate {
 pub(super) fn read(
     document: &Document<'_>,
     table: &Spanned<&DeTable<'_>>,
+    limits: Limits,
 ) -> Result<ListenerConfig, ConfigError> {
-    let section = Section::new(document, "[[listener]]", KEYS, table.get_ref())?;
+    let section = Section::new(document, "[[listener]]", &keys(), table.get_ref())?;
     let wrong = |what: &str| document.error(table.span(), what);
     let listen = section
         .parsed("listen")?
         .ok_or_else(|| wrong("[[listener]] needs an address, for example listen = \"127.0.0.1:1883\""))?;
-    let mut listener = ListenerConfig::plain(listen);
+    let mut listener = ListenerConfig::plain(listen, limits);
     listener.protocol = section.parsed("protocol")?.unwrap_or_default();
     listener.tls = tls(&section, listener.protocol, &wrong)?;
     let shows = listener.tls.as_ref().map(|tls| tls.client_certificate);
@@ -187,10 +194,8 @@ pub(super) fn read(
         ));
     }
     listener.proxy_protocol = section.boolean("proxy_protocol")?.unwrap_or(false);
-    listener.connections_max = section
-        .number("connections_max", 1, CONNECTIONS_OF_LISTENER_MAX)?
-        .map(|most| most as usize);
     listener.allow_anonymous = section.boolean("allow_anonymous")?;
+    read_limits(&section, &mut listener.limits)?;
     if let Some(mode) = section.number("unix_mode", 0, 0o777)? {
         if !matches!(listener.listen, Listen::Unix(_)) {
             return Err(wrong(
@@ -212,9 +217,6 @@ pub(super) fn read(
     }
     Ok(listener)
 }
-
-/// A number with which a mistake is told from a wish.
-const CONNECTIONS_OF_LISTENER_MAX: u64 = 100_000_000;
 
 fn tls(
     section: &Section<'_>,

@@ -38,7 +38,10 @@ fn without_file_and_flags_a_node_listens_on_loopback_only() {
     assert_eq!(config.name.as_str(), "ermine@127.0.0.1");
     assert_eq!(
         config.listeners,
-        [ListenerConfig::plain("127.0.0.1:1883".parse().unwrap())]
+        [ListenerConfig::plain(
+            "127.0.0.1:1883".parse().unwrap(),
+            Limits::default()
+        )]
     );
     assert_eq!(config.data_dir, Path::new("/home/kim/.ermine/ermine@127.0.0.1"));
     assert_eq!(config.cookie.to_string(), "/home/kim/.ermine.cookie");
@@ -433,4 +436,35 @@ fn shared_groups_have_a_strategy_for_all_and_one_for_each_that_is_named() {
         "e.toml:2: strategy must be one of round_robin, random, sticky, hash_clientid, hash_topic, not 'robin'"
     );
     assert!(refused("[shared_subscriptions]\nstrategies = \"random\"").contains("did you mean 'strategy'?"));
+fn a_listener_has_the_node_s_limits_but_for_what_it_says_itself() {
+    let config = of_file(
+        "[[listener]]\nlisten = \"h:1\"\nbyte_rate = 5\nconnections_max = 3\nqueue_qos0 = true\n\
+         [[listener]]\nlisten = \"h:2\"\n\
+         [limits]\nbyte_rate = 9\nmessage_rate = 8\nconnections_max = 7",
+    );
+    let config = config.unwrap();
+    let [first, second] = &config.listeners[..] else {
+        panic!("{:?}", config.listeners)
+    };
+    assert_eq!(
+        (first.limits.client.byte_rate, first.limits.client.message_rate),
+        (5, 8)
+    );
+    assert_eq!(
+        (second.limits.client.byte_rate, second.limits.client.message_rate),
+        (9, 8)
+    );
+    assert!(first.limits.client.queue_qos0 && !second.limits.client.queue_qos0);
+    assert_eq!(
+        (
+            first.limits.door.connections_max,
+            second.limits.door.connections_max
+        ),
+        (3, 0)
+    );
+    assert_eq!(config.limits.door.connections_max, 7);
+    assert_eq!(
+        refused("[[listener]]\nlisten = \"h:1\"\nretained_len_max = 3"),
+        "e.toml:3: unknown key 'retained_len_max' in [[listener]]; it belongs to [limits]"
+    );
 }

@@ -7,7 +7,9 @@ use tokio::sync::mpsc;
 
 use super::Plan;
 use crate::admin::control::Surroundings;
-use crate::admin::protocol::{self, ClientEntry, ClusterStatus, JoinStep, NodeStatus, RouteEntry};
+use crate::admin::protocol::{
+    self, ClientEntry, ClusterStatus, JoinStep, ListenerEntry, NodeStatus, RouteEntry,
+};
 use crate::broker::clients::{Known, ListClients};
 use crate::broker::door::Door;
 use crate::broker::links::{Routes, Slice};
@@ -15,6 +17,7 @@ use crate::cluster::board::LinkState;
 use crate::cluster::connector::{Join, Leave, Status};
 use crate::cluster::dial::Step;
 use crate::cluster::status;
+use crate::config::ListenerConfig;
 use crate::node_name::NodeName;
 
 /// The rooms of a node.
@@ -140,6 +143,22 @@ fn client(known: Known) -> ClientEntry {
     }
 }
 
+fn listener(door: &Door, configured: &ListenerConfig) -> ListenerEntry {
+    let (crowd, name) = (door.crowd(), door.name());
+    let seen = crowd.seen();
+    ListenerEntry {
+        name: name.into(),
+        protocol: name.split(':').next().unwrap_or(name).into(),
+        address: door.address().to_string(),
+        running: door.is_open(),
+        connections: seen.connections as u64,
+        connections_max: crowd.limits().connections_max as u64,
+        accepted: seen.accepted,
+        refused: seen.refused,
+        limits: configured.limits.effective(),
+    }
+}
+
 fn member(seen: status::MemberStatus) -> protocol::Member {
     let running = seen.is_running();
     protocol::Member {
@@ -168,6 +187,14 @@ impl Surroundings for Rooms {
 
     fn clients(&self) -> LocalBoxFuture<'_, Result<Vec<ClientEntry>, String>> {
         Box::pin(self.client_entries())
+    }
+
+    fn listeners(&self) -> Vec<ListenerEntry> {
+        let configured = self.0.config.listeners.iter();
+        let doors = self.0.doors.iter().zip(configured);
+        doors
+            .map(|(door, configured)| listener(door, configured))
+            .collect()
     }
 
     fn cluster(&self) -> LocalBoxFuture<'_, Result<ClusterStatus, String>> {

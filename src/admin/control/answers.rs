@@ -62,6 +62,7 @@ pub(super) async fn answer(
         Request::Steer { how, path } => steering::steer(options, how, &path, to).await,
         Request::Routes => send(to, around.routes().await?, Reply::Routes).await,
         Request::Clients => send(to, around.clients().await?, Reply::Clients).await,
+        Request::Listeners => send(to, around.listeners(), Reply::Listeners).await,
         Request::ClusterStatus => to.reply(&Reply::Cluster(around.cluster().await?)).await,
         Request::Join { other } => join(options, other, to).await,
         Request::Leave => {

@@ -58,6 +58,10 @@ impl Surroundings for Village {
         Box::pin(async { Err("the clients are away".into()) })
     }
 
+    fn listeners(&self) -> Vec<ListenerEntry> {
+        Vec::new()
+    }
+
     fn cluster(&self) -> LocalBoxFuture<'_, Result<ClusterStatus, String>> {
         let members: Vec<Member> = Vec::new();
         Box::pin(async move {

@@ -38,6 +38,7 @@ fn the_bytes_of_every_request_are_frozen() {
     golden(&Request::Leave, "00000008");
     golden(&Request::Stop, "00000009");
     golden(&Request::TreeSummary, "0000000a");
+    golden(&Request::Listeners, "00000014");
     golden(
         &Request::Children { path: "r".into() },
         "0000000b000000000000000172",

@@ -151,17 +151,17 @@ fn the_row_of_a_session_that_ends_is_removed_behind_what_came_before() {
 fn a_full_port_pauses_the_desk_until_it_is_drained_or_slow() {
     on_an_arbiter(|office| {
         let (desk, ports) = three_subscribers(&office);
-        ports[1].set_outbox(crate::limits::OUTBOX_BYTES_MAX + 1, false);
+        ports[1].set_outbox(crate::limits::OUTBOX_BYTES_MAX + 1, false, false);
         assert!(!desk.is_paused());
         desk.push(message("a"));
         desk.work(&office);
         assert!(desk.is_paused() && office.is_paused(desk.id));
-        ports[1].set_outbox(0, true);
+        ports[1].set_outbox(0, true, false);
         assert!(ports[1].has_drained());
         office.let_go(&ports[1]);
         assert!(!desk.is_paused());
 
-        ports[1].set_outbox(crate::limits::OUTBOX_BYTES_MAX + 1, false);
+        ports[1].set_outbox(crate::limits::OUTBOX_BYTES_MAX + 1, false, false);
         desk.push(message("b"));
         desk.work(&office);
         assert!(desk.is_paused());

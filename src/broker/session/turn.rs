@@ -279,7 +279,7 @@ impl Session {
         } else {
             0
         };
-        port.set_outbox(outbox_bytes + queued, moved);
+        port.set_outbox(outbox_bytes + queued, moved, self.is_full());
         let drained = port.has_drained();
         if drained {
             port.not_slow();

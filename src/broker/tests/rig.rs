@@ -126,7 +126,11 @@ impl Rig {
         let arrival = Arrival {
             attach,
             transport: Parked::plain(LooseSocket::Tcp(socket_there)),
-            origin: Origin::new(door.seat().expect("no limit"), Peer::Unix),
+            origin: Origin::new(
+                door.seat(Peer::Unix, std::time::Instant::now())
+                    .expect("no limit"),
+                Peer::Unix,
+            ),
             read_ahead: BytesMut::new(),
             identity: Identity::default(),
         };
