@@ -414,8 +414,10 @@ fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
     if let Some((_, name)) = nearest(own) {
         return format!("unknown key '{key}'{place}; did you mean '{name}'?");
     }
+    // Of equals the first: what also stands in a listener is told of [limits].
     let elsewhere = all
         .iter()
+        .rev()
         .filter_map(|(section, keys)| nearest(keys).map(|near| (near, *section)));
     if let Some(((_, name), section)) = elsewhere.max_by(|a, b| a.0.0.total_cmp(&b.0.0)) {
         return format!("unknown key '{key}'{place}; did you mean '{name}' of {section}?");

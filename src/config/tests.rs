@@ -436,6 +436,9 @@ fn shared_groups_have_a_strategy_for_all_and_one_for_each_that_is_named() {
         "e.toml:2: strategy must be one of round_robin, random, sticky, hash_clientid, hash_topic, not 'robin'"
     );
     assert!(refused("[shared_subscriptions]\nstrategies = \"random\"").contains("did you mean 'strategy'?"));
+}
+
+#[test]
 fn a_listener_has_the_node_s_limits_but_for_what_it_says_itself() {
     let config = of_file(
         "[[listener]]\nlisten = \"h:1\"\nbyte_rate = 5\nconnections_max = 3\nqueue_qos0 = true\n\
