@@ -86,7 +86,7 @@ impl Host {
             .log
             .wait(0, &format!("{name} starts"), |line| line.contains("node started"))?;
         let listener = line.split(' ').find_map(|word| word.strip_prefix("listeners="));
-        let address = listener.and_then(|address| address.parse().ok());
+        let address = listener.and_then(|address| address.strip_prefix("mqtt://")?.parse().ok());
         node.mqtt = address.ok_or_else(|| format!("no listener in: {line}"))?;
         println!("{name} is up, pid {}, MQTT at {}", node.child.id(), node.mqtt);
         Ok(node)

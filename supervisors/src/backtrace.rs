@@ -104,7 +104,8 @@ fn trimmed(whole: &str) -> String {
     }
     let _ = write!(
         text,
-        "      {left_out} frames of std, actix, tokio and supervisors are left out; RUST_BACKTRACE=full has them"
+        "      {left_out} frames of std, actix, tokio and supervisors are left out; \
+         RUST_BACKTRACE=full has them"
     );
     text
 }
@@ -117,7 +118,7 @@ fn numbered(line: &str) -> Option<(u32, &str)> {
 
 fn is_machinery(symbol: &str, at: &str) -> bool {
     // `<supervisors::context::Letter<M> as actix::…>::handle`, `&mut dyn …`, `_ZN…` without demangling.
-    let bare = symbol.trim_start_matches(|c: char| matches!(c, '<' | '&' | '*' | '('));
+    let bare = symbol.trim_start_matches(['<', '&', '*', '(']);
     let bare = bare.trim_start_matches("mut ").trim_start_matches("dyn ");
     let end = bare
         .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')

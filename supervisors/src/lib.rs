@@ -2,8 +2,8 @@
 //!
 //! An actor that says `type Context = supervisors::Context<Self>` is an OTP process: it has a pid, an exit
 //! reason that is reported whatever happens, exit signals, monitors. Supervisors start processes in order,
-//! restart them by strategy and intensity, and stop them in reverse order. Below are the terms, the guarantees,
-//! the gotchas and where this differs from OTP; `examples/ladder.rs` shows a tree that escalates.
+//! restart them by strategy and intensity, and stop them in reverse order. Below are the terms, the
+//! guarantees, the gotchas and where this differs from OTP; `examples/ladder.rs` shows a tree that escalates.
 //!
 //! ```
 //! use actix::{Actor, Arbiter, Handler, Message};

@@ -89,6 +89,11 @@ enum Ordeal {
     Stall(Duration),
 }
 
+#[allow(clippy::disallowed_methods)] // That it blocks every actor of the arbiter is what it is for.
+fn hold_the_thread(time: Duration) {
+    std::thread::sleep(time);
+}
+
 impl Cold {
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
@@ -218,7 +223,7 @@ impl Pid {
         match self.0.mortal.with(ordeal) {
             Some(Ordeal::Panic(why)) => panic!("{why}"),
             // The very thing that must never happen in a handler, on purpose.
-            Some(Ordeal::Stall(time)) => std::thread::sleep(time),
+            Some(Ordeal::Stall(time)) => hold_the_thread(time),
             None => {}
         }
     }
