@@ -68,8 +68,10 @@ export function drawCluster(place, told) {
     return place.replaceChildren(element("p", { class: "empty" }, "This node is alone. ",
       element("code", {}, "ermine cluster join NAME@HOST"), " joins another one."));
   if (others.length > 8) return place.replaceChildren(membersAsTable(told.members));
-  const [width, height] = [640, 230];
-  const [cx, cy, rx, ry] = [width / 2, height / 2 - 4, 220, others.length > 2 ? 74 : 0];
+  // One or two others lie in one line with this node.
+  const flat = others.length <= 2;
+  const [width, height] = [640, flat ? 110 : 250];
+  const [cx, cy, rx, ry] = [width / 2, flat ? 34 : height / 2 - 12, 220, flat ? 0 : 82];
   const start = others.length > 2 ? -Math.PI / 2 : Math.PI;
   const waiting = new Map(told.figures.waiting.map((link) => [link.peer, link]));
   const lines = [], nodes = [];
@@ -94,7 +96,7 @@ function node(member, x, y, state) {
   const note = state === "down" ? member.reason ?? "down" : `${count(member.routes)} ${member.routes === 1 ? "route" : "routes"}`;
   return svg("g", { class: state }, svg("circle", { cx: x, cy: y, r: 13 }),
     svg("text", { class: "halo", x, y: y + 30 }, member.node),
-    svg("text", { class: "note halo", x, y: y + 45 }, note.length > 44 ? note.slice(0, 43) + "…" : note),
+    svg("text", { class: "note halo", x, y: y + 45 }, note.length > 30 ? note.slice(0, 29) + "…" : note),
     svg("title", {}, `${member.node}: ${member.link}${member.reason ? ", " + member.reason : ""}`));
 }
 

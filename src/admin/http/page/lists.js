@@ -17,9 +17,9 @@ export function drawRestarts(place, told) {
     element("td", {}, element("div", { class: "mono" }, restart.path),
       element("div", { class: "dim" }, short(restart.reason, 160)),
       restart.children_restarted.length ? element("div", { class: "dim" }, "with it: " + restart.children_restarted.join(", ")) : null),
-    cell(restart.outcome === "restarted" ? `${restart.n} in period` : restart.outcome, restart.outcome === "restarted" ? "" : "bad"),
+    cell(restart.outcome === "restarted" ? String(restart.n) : restart.outcome, restart.outcome === "restarted" ? "n" : "n bad"),
     cell(restart.outcome === "restarted" ? (restart.downtime_us / 1000).toFixed(1) + " ms" : "–", "n"));
-  place.replaceChildren(element("table", {}, heads([["At"], ["Process and reason"], ["Outcome"], ["Down for", "n"]]), ...told.restarts.map(row)));
+  place.replaceChildren(element("table", {}, heads([["At"], ["Process and reason"], ["In period", "n"], ["Down for", "n"]]), ...told.restarts.map(row)));
 }
 
 const LISTS = {

@@ -1,8 +1,8 @@
 // The supervision tree, drawn from left to right as Erlang's observer draws it.
 import { age, ask, clock, count, element, svg } from "./observer.js";
 
-const COLUMN = [0, 190, 420];
-const WIDTH = [158, 196, 252];
+const COLUMN = [0, 206, 438];
+const WIDTH = [172, 198, 256];
 const ROW = 27;
 const TALL = 46;
 const GAP = 10;
