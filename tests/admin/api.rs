@@ -78,7 +78,7 @@ fn clients_come_in_parts_and_one_of_them_is_kicked() {
         .as_array()
         .expect("a list")
         .iter()
-        .map(|c| &c["client_id"])
+        .filter_map(|c| c["client_id"].as_str())
         .collect();
     assert_eq!(
         (ids, &rest["meta"]["next"]),

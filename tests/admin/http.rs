@@ -8,27 +8,27 @@ use serde_json::Value;
 use crate::harness::PATIENCE;
 use crate::harness::host::{Host, Node, free_port, text};
 
-pub const N1: &str = "n1@127.0.0.1";
+pub(crate) const N1: &str = "n1@127.0.0.1";
 
 /// A node with the API, and the token of it.
-pub struct Observed {
-    pub host: Host,
-    pub node: Node,
-    pub admin: SocketAddr,
-    pub token: String,
+pub(crate) struct Observed {
+    pub(crate) host: Host,
+    pub(crate) node: Node,
+    pub(crate) admin: SocketAddr,
+    pub(crate) token: String,
 }
 
 /// Status, head and body of an answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// The value of a header, its name in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines
             .filter(|(known, _)| known.eq_ignore_ascii_case(name))
@@ -36,13 +36,13 @@ impl Answer {
             .next()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 /// What comes back for these bytes, until the other side closes.
-pub fn raw(admin: SocketAddr, request: &[u8]) -> String {
+pub(crate) fn raw(admin: SocketAddr, request: &[u8]) -> String {
     let mut socket = TcpStream::connect(admin).expect("connected");
     socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     // One that is closed at once may not take all of it.
@@ -52,7 +52,7 @@ pub fn raw(admin: SocketAddr, request: &[u8]) -> String {
     text(&answer)
 }
 
-pub fn parsed(answer: &str) -> Answer {
+pub(crate) fn parsed(answer: &str) -> Answer {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Answer {
@@ -63,7 +63,7 @@ pub fn parsed(answer: &str) -> Answer {
 }
 
 /// One request on a connection of its own.
-pub fn request(admin: SocketAddr, verb: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+pub(crate) fn request(admin: SocketAddr, verb: &str, path: &str, headers: &[&str], body: &str) -> Answer {
     let more: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     let len = body.len();
     let text = format!(
@@ -73,7 +73,7 @@ pub fn request(admin: SocketAddr, verb: &str, path: &str, headers: &[&str], body
 }
 
 impl Observed {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let host = Host::new();
         let listen = format!("127.0.0.1:{}", free_port());
         let node = host.start_with(N1, &["--admin", &listen]);
@@ -87,20 +87,20 @@ impl Observed {
     }
 
     /// A request that shows the token.
-    pub fn api(&self, verb: &str, path: &str, body: &str) -> Answer {
+    pub(crate) fn api(&self, verb: &str, path: &str, body: &str) -> Answer {
         let shown = format!("Authorization: Bearer {}", self.token);
         request(self.admin, verb, &format!("/api/v1/{path}"), &[&shown], body)
     }
 
     #[track_caller]
-    pub fn get(&self, path: &str) -> Value {
+    pub(crate) fn get(&self, path: &str) -> Value {
         let answer = self.api("GET", path, "");
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.json()
     }
 
     /// A request of anybody.
-    pub fn open(&self, path: &str) -> Answer {
+    pub(crate) fn open(&self, path: &str) -> Answer {
         request(self.admin, "GET", path, &[], "")
     }
 }
