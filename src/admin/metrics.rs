@@ -137,6 +137,11 @@ fn broker(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error>
         "Messages that were dropped, by reason",
         dropped,
     )?;
+    held(metrics, figures)
+}
+
+/// What there is now.
+fn held(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error> {
     let held = |name: &str| {
         let found = figures.counters.iter().find(|(held, ..)| *held == name);
         found.map_or(0.0, |(.., value)| *value as f64)

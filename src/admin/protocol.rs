@@ -153,7 +153,8 @@ impl Request {
         }
     }
 
-    /// Whether it changes the node, or hands out a secret: such commands are logged where others are only traced.
+    /// Whether it changes the node, or hands out a secret: such commands are logged where others are only
+    /// traced.
     #[must_use]
     pub fn changes(&self) -> bool {
         matches!(

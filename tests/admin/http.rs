@@ -66,9 +66,8 @@ pub(crate) fn parsed(answer: &str) -> Answer {
 pub(crate) fn request(admin: SocketAddr, verb: &str, path: &str, headers: &[&str], body: &str) -> Answer {
     let more: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     let len = body.len();
-    let text = format!(
-        "{verb} {path} HTTP/1.1\r\nHost: ermine\r\nConnection: close\r\nContent-Length: {len}\r\n{more}\r\n{body}"
-    );
+    let head = format!("{verb} {path} HTTP/1.1\r\nHost: ermine\r\nConnection: close\r\n");
+    let text = format!("{head}Content-Length: {len}\r\n{more}\r\n{body}");
     parsed(&raw(admin, text.as_bytes()))
 }
 
