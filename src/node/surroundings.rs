@@ -10,9 +10,9 @@ use crate::admin::control::Surroundings;
 use crate::admin::protocol::{
     self, ClientEntry, ClusterStatus, JoinStep, ListenerEntry, NodeStatus, RouteEntry,
 };
-use crate::broker::clients::{Known, ListClients};
+use crate::broker::clients::{self, Known, ListClients};
 use crate::broker::door::Door;
-use crate::broker::links::{Routes, Slice};
+use crate::broker::links::Routes;
 use crate::cluster::board::LinkState;
 use crate::cluster::connector::{Join, Leave, Status};
 use crate::cluster::dial::Step;
@@ -69,9 +69,12 @@ impl Rooms {
     }
 
     async fn node_status(&self) -> Result<NodeStatus, String> {
-        let (plan, sessions) = (&self.0, self.list().await?);
+        let plan = &self.0;
         let cluster = self.cluster_status().await?;
         let tables = plan.tables();
+        // Counted where they lie: a list of 100,000 would be made for its length alone.
+        let (sessions, connected) = clients::count(&tables);
+        let routes = tables.routes.read().map_err(|_| restarting("router"))?.len();
         let counters = tables.counted().list().into_iter();
         Ok(NodeStatus {
             node: tables.node.name.clone(),
@@ -80,9 +83,9 @@ impl Rooms {
             since_ms: millis(plan.since),
             listeners: plan.doors.iter().map(Door::url).collect(),
             dist_port: plan.wing().map_or(0, |wing| wing.gate_port()),
-            clients: sessions.iter().filter(|known| known.attached).count() as u64,
-            sessions: sessions.len() as u64,
-            routes: self.route_table().await?.len() as u64,
+            clients: connected as u64,
+            sessions: sessions as u64,
+            routes: routes as u64,
             processes: 0,
             restarts: 0,
             peers: cluster
@@ -103,21 +106,19 @@ impl Rooms {
 
     async fn members(&self) -> Result<ClusterStatus, String> {
         let seen = self.cluster_status().await?;
-        let slice = self
-            .0
-            .names()
-            .router
-            .call(Slice)
-            .await
-            .map_err(|_| restarting("router"))?;
+        let tables = self.0.tables();
+        let (routes, version) = {
+            let table = tables.routes.read().map_err(|_| restarting("router"))?;
+            (table.own_len(), table.own_version())
+        };
         let own = protocol::Member {
             node: seen.node.name.clone(),
             incarnation: Some(seen.node.incarnation),
             running: true,
             link: "local".into(),
             since_ms: millis(self.0.since),
-            routes: slice.filters.len() as u64,
-            routes_version: slice.version.0,
+            routes: routes as u64,
+            routes_version: version.0,
             round_trip_us: None,
             sent: 0,
             received: 0,
