@@ -113,7 +113,10 @@ impl Retainer {
             match self.tables.for_retainer.take() {
                 Some(Request::Retain(message)) => self.retain(&message),
                 // A session that is gone needs nothing.
-                Some(Request::Replay { requests, to }) => drop(to.cast(Replay(requests))),
+                Some(Request::Replay { requests, to }) => {
+                    let until = self.with(|store| store.stamp());
+                    drop(to.cast(Replay { requests, until }));
+                }
                 None => return,
             }
         }

@@ -125,7 +125,12 @@ pub struct Discard;
 /// Retainer → Session: everything that was retained before these subscriptions is in the store now.
 #[derive(Clone, Debug, ActixMessage)]
 #[rtype(result = "()")]
-pub struct Replay(pub Vec<SubscribeRequest>);
+pub struct Replay {
+    /// The subscriptions.
+    pub requests: Vec<SubscribeRequest>,
+    /// The stamp of the store then: what is newer comes as it is published.
+    pub until: u64,
+}
 
 /// Operator → Session: how it is.
 #[derive(Clone, Copy, Debug, ActixMessage)]
@@ -451,9 +456,9 @@ impl Handler<Discard> for Session {
 impl Handler<Replay> for Session {
     type Result = ();
 
-    fn handle(&mut self, Replay(requests): Replay, _: &mut Context<Self>) {
+    fn handle(&mut self, Replay { requests, until }: Replay, _: &mut Context<Self>) {
         let has = |filter: &str| self.value.has_subscription(filter);
-        self.replays.add(requests, has);
+        self.replays.add(requests, until, has);
         self.seat.port.wake.wake();
     }
 }

@@ -29,9 +29,37 @@ const NEAR: usize = 3;
 
 type Key = SmallVec<[u8; 128]>;
 
-/// Where a search of the store goes on; at its beginning when new.
-#[derive(Clone, Default, Debug)]
-pub struct RetainedCursor(Key);
+/// Where a search of the store goes on, and how new what it finds may be; at the beginning and all when new.
+#[derive(Clone, Debug)]
+pub struct RetainedCursor {
+    key: Key,
+    until: u64,
+}
+
+impl Default for RetainedCursor {
+    fn default() -> Self {
+        Self::until(u64::MAX)
+    }
+}
+
+impl RetainedCursor {
+    /// Finds only what was stored when the store's stamp was this: who subscribed then gets what is newer as
+    /// it is published.
+    #[must_use]
+    pub fn until(stamp: u64) -> Self {
+        Self {
+            key: Key::new(),
+            until: stamp,
+        }
+    }
+}
+
+/// A message and when it was stored, by [`RetainedStore::stamp`].
+#[derive(Debug)]
+struct Held {
+    message: Arc<Message>,
+    stamp: u64,
+}
 
 /// How much the store may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +98,9 @@ pub enum RetainOutcome {
 #[derive(Debug, Default)]
 pub struct RetainedStore {
     limits: RetainedLimits,
-    messages: BTreeMap<Arc<[u8]>, Arc<Message>>,
+    messages: BTreeMap<Arc<[u8]>, Held>,
+    /// Counts the messages that were ever stored.
+    stamp: u64,
     /// Of those that expire, by when.
     expiries: BTreeSet<(Instant, Arc<[u8]>)>,
     bytes: usize,
@@ -91,6 +121,12 @@ impl RetainedStore {
     #[must_use]
     pub fn len(&self) -> usize {
         self.messages.len()
+    }
+
+    /// Grows with every message that is stored.
+    #[must_use]
+    pub fn stamp(&self) -> u64 {
+        self.stamp
     }
 
     /// Whether no message is held.
@@ -136,7 +172,12 @@ impl RetainedStore {
         if let Some(expires_at) = message.expires_at {
             self.expiries.insert((expires_at, key.clone()));
         }
-        self.messages.insert(key, Arc::new(copy(message)));
+        self.stamp += 1;
+        let held = Held {
+            message: Arc::new(copy(message)),
+            stamp: self.stamp,
+        };
+        self.messages.insert(key, held);
         if old {
             RetainOutcome::Replaced
         } else {
@@ -149,6 +190,7 @@ impl RetainedStore {
     pub fn get(&self, topic: &str, now: Instant) -> Option<&Arc<Message>> {
         self.messages
             .get(&key_of(topic)[..])
+            .map(|held| &held.message)
             .filter(|message| lives(message, now))
     }
 
@@ -175,18 +217,18 @@ impl RetainedStore {
         if levels.len() > TOPIC_LEVELS_MAX {
             return false;
         }
-        let mut range = self.from(&cursor.0);
+        let mut range = self.from(&cursor.key);
         let mut entry = range.next();
         let mut steps = 0;
-        while let Some((key, message)) = entry {
+        while let Some((key, held)) = entry {
             if steps == steps_max {
-                cursor.0 = Key::from_slice(key);
+                cursor.key = Key::from_slice(key);
                 return true;
             }
             steps += 1;
             let (matches, next) = compare(&levels, key);
-            if matches && lives(message, now) {
-                found(message);
+            if matches && held.stamp <= cursor.until && lives(&held.message, now) {
+                found(&held.message);
             }
             entry = match next {
                 Next::Following => range.next(),
@@ -224,14 +266,14 @@ impl RetainedStore {
         let Some((key, old)) = self.messages.remove_entry(key) else {
             return false;
         };
-        self.bytes -= old.weight();
-        if let Some(expires_at) = old.expires_at {
+        self.bytes -= old.message.weight();
+        if let Some(expires_at) = old.message.expires_at {
             self.expiries.remove(&(expires_at, key));
         }
         true
     }
 
-    fn from(&self, start: &[u8]) -> Range<'_, Arc<[u8]>, Arc<Message>> {
+    fn from(&self, start: &[u8]) -> Range<'_, Arc<[u8]>, Held> {
         self.messages
             .range::<[u8], _>((Bound::Included(start), Bound::Unbounded))
     }

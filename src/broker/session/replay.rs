@@ -30,13 +30,13 @@ pub(super) struct Replays {
 impl Replays {
     /// Subscriptions that are to get what is retained. One that is waiting already begins anew, and those
     /// that the session does not have any more are forgotten.
-    pub(super) fn add(&mut self, requests: Vec<SubscribeRequest>, has: impl Fn(&str) -> bool) {
+    pub(super) fn add(&mut self, requests: Vec<SubscribeRequest>, until: u64, has: impl Fn(&str) -> bool) {
         let anew: AHashSet<ByteString> = requests.iter().map(|request| request.filter.clone()).collect();
         self.waiting
             .retain(|(request, _)| !anew.contains(&request.filter) && has(&request.filter));
         let requests = requests.into_iter().filter(|request| has(&request.filter));
         self.waiting
-            .extend(requests.map(|request| (request, RetainedCursor::default())));
+            .extend(requests.map(|request| (request, RetainedCursor::until(until))));
     }
 }
 

@@ -218,7 +218,21 @@ proptest! {
                 prop_assert_eq!(in_steps(&store, filter, then), expected);
             }
         }
-        let weight: usize = store.messages.values().map(|message| message.weight()).sum();
+        let weight: usize = store.messages.values().map(|held| held.message.weight()).sum();
         prop_assert_eq!(store.bytes(), weight);
     }
+}
+
+#[test]
+fn who_subscribes_finds_what_was_stored_before_and_not_what_comes_after() {
+    let (mut store, now) = (store_of(&["a/1", "a/2", "a/3"]), Instant::now());
+    let mut cursor = RetainedCursor::until(store.stamp());
+    store.set(&message("a/2", "newer"));
+    store.set(&message("a/4", "new"));
+    let mut topics = Vec::new();
+    store.matching_from(&mut cursor, "a/+", now, usize::MAX, &mut |message| {
+        topics.push(message.topic.to_string());
+    });
+    assert_eq!(topics, ["a/1", "a/3"]);
+    assert_eq!(found(&store, "a/+", now), ["a/1", "a/2", "a/3", "a/4"]);
 }
