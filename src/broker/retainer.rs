@@ -135,7 +135,8 @@ impl Retainer {
                 .is_none_or(|warned| now.duration_since(warned) >= WARN_INTERVAL)
             {
                 self.warned = Some(now);
-                tracing::warn!(topic = %message.topic, "not retained: the store of retained messages is full");
+                let topic = &message.topic;
+                tracing::warn!(%topic, "not retained: the store of retained messages is full");
             }
         }
     }

@@ -169,17 +169,23 @@ impl Sys {
         for (topic, value) in supervision::values(&self.tree.summary()) {
             publish_value(&topic, &value);
         }
-        for (name, number) in counted
-            .list()
-            .into_iter()
-            .filter(|(name, _)| name.starts_with("dropped_"))
-        {
-            publish_value(
-                &format!("$SYS/broker/dropped/{}", &name["dropped_".len()..]),
-                &number.to_string(),
-            );
+        for (name, number) in counted.list() {
+            if let Some(topic) = topic_of_loss(name) {
+                publish_value(&topic, &number.to_string());
+            }
         }
     }
+}
+
+/// Where a counter is told that counts what was dropped, refused or held up.
+fn topic_of_loss(name: &str) -> Option<String> {
+    if let Some(reason) = name.strip_prefix("dropped_") {
+        return Some(format!("$SYS/broker/dropped/{reason}"));
+    }
+    let refused = name.strip_prefix("refused_").or(name.strip_suffix("_refused"));
+    refused
+        .map(|what| format!("$SYS/broker/refused/{what}"))
+        .or_else(|| (name == "clients_throttled").then(|| "$SYS/broker/clients/throttled".to_owned()))
 }
 
 /// What is counted, under mosquitto's names where they mean the same.

@@ -165,7 +165,8 @@ pub struct Tables {
     pub retained: Mutex<RetainedStore>,
     /// How much may be retained.
     pub retained_limits: RetainedLimits,
-    /// Bytes of CONNECTs that have not come whole ([`crate::limits::HELLO_BYTES_MAX`]); written by connections.
+    /// Bytes of CONNECTs that have not come whole ([`crate::limits::HELLO_BYTES_MAX`]); written by
+    /// connections.
     pub hello_bytes: AtomicUsize,
     /// Wills that wait for their delay; written by Wills.
     pub wills: Mutex<WillBook>,
