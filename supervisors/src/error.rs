@@ -92,7 +92,7 @@ pub enum ChildError {
 
 /// No live process has that path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no process at {0}")]
+#[error("not_found: no process at {0}")]
 pub struct NoSuchProcess(pub String);
 
 /// What an `init` returns when it has no actor to return. Any `std::error::Error` converts by `?`.

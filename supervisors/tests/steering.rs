@@ -103,7 +103,7 @@ fn what_cannot_be_done_to_a_path_says_why() {
         );
         for nobody in ["nobody", "root/nobody/x", "root/flaky/x"] {
             let error = tree.terminate_child(nobody).await.unwrap_err();
-            assert_eq!(error.to_string(), format!("no process at {nobody}"));
+            assert_eq!(error.to_string(), format!("not_found: no process at {nobody}"));
         }
         assert!(tree.kill("root/nobody").is_err() && tree.crash("root/nobody", "x").is_err());
         let guest = child("guest", &events, &Name::new("g")).restart(Restart::Temporary);

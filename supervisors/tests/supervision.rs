@@ -61,7 +61,7 @@ fn the_tree_lists_parents_before_children_and_siblings_in_start_order() {
 
         assert_eq!(
             tree.crash("root/nowhere", "x").unwrap_err().to_string(),
-            "no process at root/nowhere"
+            "not_found: no process at root/nowhere"
         );
         tree.crash("root/inner/a", "asked for by a test").unwrap();
         events.until("+z +b +a +a").await;

@@ -19,7 +19,7 @@ pub(super) fn find<'a>(wanted: &str, paths: impl Iterator<Item = &'a str>) -> Re
     match found.as_slice() {
         [one] => Ok(one),
         [] => Err(format!(
-            "there is no process {}: see `ermine tree`",
+            "not_found: there is no process {}: see `ermine tree`",
             wanted.escape_debug()
         )),
         several => {
@@ -56,9 +56,9 @@ mod tests {
     fn what_names_none_or_several_is_refused() {
         assert_eq!(
             found("outer").unwrap_err(),
-            "there is no process outer: see `ermine tree`"
+            "not_found: there is no process outer: see `ermine tree`"
         );
-        assert_eq!(found("").unwrap_err(), "there is no process : see `ermine tree`");
+        assert_eq!(found("").unwrap_err(), "not_found: there is no process : see `ermine tree`");
         assert_eq!(
             found("x").unwrap_err(),
             "x names several processes: root/a/x, root/b/x"

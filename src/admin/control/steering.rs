@@ -22,7 +22,7 @@ pub(super) async fn resolve(tree: &Tree, wanted: &str) -> Result<ProcessInfo, St
     let summary = tree.summary();
     let meant = match path::find(wanted, summary.iter().map(|info| &*info.path)) {
         // Perhaps one of the children of a dynamic supervisor, of which there may be very many.
-        Err(sentence) if sentence.starts_with("there is no") && tree.count() > summary.len() => {
+        Err(sentence) if sentence.starts_with("not_found") && tree.count() > summary.len() => {
             let (whole, part) = (tree.clone(), wanted.to_owned());
             let search = tokio::task::spawn_blocking(move || {
                 path::find(&part, whole.list().iter().map(|info| &*info.path)).map(str::to_owned)
@@ -34,7 +34,7 @@ pub(super) async fn resolve(tree: &Tree, wanted: &str) -> Result<ProcessInfo, St
         found => found.map(str::to_owned),
     }?;
     tree.describe(&meant)
-        .ok_or_else(|| format!("there is no process {} any more", meant.escape_debug()))
+        .ok_or_else(|| format!("not_found: there is no process {} any more", meant.escape_debug()))
 }
 
 pub(super) async fn crash(options: &ControlOptions, wanted: &str, to: &mut Connection) -> Result<(), String> {

@@ -272,7 +272,7 @@ async fn a_crash_needs_a_node_that_allows_it() {
 #[actix::test]
 async fn a_crashed_actor_is_restarted_and_the_history_has_it() {
     let stand = stand(true).await;
-    let unknown = Reply::Failed("there is no process x: see `ermine tree`".into());
+    let unknown = Reply::Failed("not_found: there is no process x: see `ermine tree`".into());
     assert_eq!(stand.ask(Request::Crash { path: "x".into() }).await, [unknown]);
     // Control panics itself here: its connection breaks after the answer.
     let replies = stand

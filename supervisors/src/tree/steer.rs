@@ -16,7 +16,7 @@ pub enum SteerError {
     #[error(transparent)]
     NoSuchProcess(#[from] NoSuchProcess),
     /// The top process is nobody's child: only the whole tree can be stopped.
-    #[error("{0} has no supervisor")]
+    #[error("not_found: {0} has no supervisor")]
     Root(String),
     /// Its supervisor is dynamic: it forgets children that do not run, so there is none to be started or
     /// deleted (OTP `{error, simple_one_for_one}`).
