@@ -58,7 +58,10 @@ mod tests {
             found("outer").unwrap_err(),
             "not_found: there is no process outer: see `ermine tree`"
         );
-        assert_eq!(found("").unwrap_err(), "not_found: there is no process : see `ermine tree`");
+        assert_eq!(
+            found("").unwrap_err(),
+            "not_found: there is no process : see `ermine tree`"
+        );
         assert_eq!(
             found("x").unwrap_err(),
             "x names several processes: root/a/x, root/b/x"
