@@ -240,8 +240,9 @@ impl Signals {
     /// changes nothing.
     async fn reload_on_hangup(hangup: &mut Signal, plan: &Plan) {
         while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP: reading certificates again");
-            plan.doors.iter().for_each(Door::reload);
+            tracing::info!("SIGHUP: reading passwords, rules and certificates again");
+            // What is wrong with them is in the log.
+            let _ = plan.reload().await;
         }
         // No signal will come any more.
         std::future::pending().await

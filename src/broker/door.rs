@@ -279,16 +279,17 @@ impl Door {
     }
 
     /// Reads the certificate's files again, if there are any; connections keep what they were opened with.
-    pub fn reload(&self) {
-        let Some(certificate) = &self.0.terms.certificate else {
-            return;
-        };
-        match certificate.reload() {
-            Ok(()) => tracing::info!(door = self.name(), "certificate read again"),
-            Err(error) => {
-                tracing::error!(door = self.name(), %error, "the certificate in use is kept");
-            }
-        }
+    ///
+    /// # Errors
+    /// One sentence: what is wrong, and that the certificate in use is kept.
+    #[must_use]
+    pub fn reload(&self) -> Option<Result<String, String>> {
+        let certificate = self.0.terms.certificate.as_ref()?;
+        let name = self.name();
+        Some(match certificate.reload() {
+            Ok(()) => Ok(format!("{name}: certificate read again")),
+            Err(error) => Err(format!("{name}: {error}; the certificate in use is kept")),
+        })
     }
 
     /// A handle of the open socket for one life of the listener.

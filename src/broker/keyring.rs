@@ -22,7 +22,7 @@ use crate::access::jwt::{Jwt, JwtError};
 use crate::access::passwords::Passwords;
 use crate::access::rights::Rights;
 use crate::access::scram::{ClientFirst, Exchange, ScramError};
-use crate::access::settings::Settings;
+use crate::access::settings::{JwtSettings, Settings};
 use crate::limits::ACCESS_FILE_BYTES_MAX;
 
 /// Key of failures that are about no user.
@@ -88,11 +88,7 @@ impl Keyring {
             .map(read_passwords)
             .transpose()?;
         let acl = settings.acl_file.as_deref().map(read_acl).transpose()?;
-        let jwt = settings.jwt.as_ref().map(|jwt| {
-            let key = read(&jwt.key_file, "the key of [auth.jwt]")?;
-            Jwt::new(&jwt.algorithm, &key, jwt.require_exp)
-                .map_err(|what| format!("the key of [auth.jwt], {}, {what}", jwt.key_file.display()))
-        });
+        let jwt = settings.jwt.as_ref().map(read_jwt).transpose()?;
         let hook = settings.http.as_ref().map(|http| Hook {
             url: http.url.clone(),
             within: http.within,
@@ -103,7 +99,7 @@ impl Keyring {
             passwords: ArcSwapOption::new(passwords.map(Arc::new)),
             acl_file: settings.acl_file.clone(),
             acl: ArcSwapOption::new(acl.map(Arc::new)),
-            jwt: jwt.transpose()?,
+            jwt,
             hook,
             attempts: Mutex::new(Attempts::new(settings.failures_max)),
         })
@@ -281,10 +277,6 @@ fn read(path: &Path, what: &str) -> Result<Vec<u8>, String> {
     let place = path.display();
     let unreadable = |error: std::io::Error| format!("cannot read {what}, {place}: {error}");
     let file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if metadata.permissions().mode() & 0o004 != 0 && what != "the ACL file" {
-        tracing::warn!("{place} can be read by every user of this host: chmod 600 {place}");
-    }
     let mut bytes = Vec::new();
     file.take(ACCESS_FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
@@ -295,17 +287,42 @@ fn read(path: &Path, what: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// Whether every user of the host can read a file.
+fn is_public(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
 fn read_text(path: &Path, what: &str) -> Result<String, String> {
     String::from_utf8(read(path, what)?).map_err(|_| format!("{what}, {}, is not UTF-8", path.display()))
 }
 
 fn read_passwords(path: &Path) -> Result<Passwords, String> {
     let text = zeroize::Zeroizing::new(read_text(path, "the password file")?);
-    Passwords::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+    let passwords = Passwords::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    if is_public(path) {
+        // Hashes, not passwords: worth a word, as in mosquitto, but no reason not to start.
+        let place = path.display();
+        tracing::warn!("{place} can be read by every user of this host: chmod 600 {place}");
+    }
+    Ok(passwords)
 }
 
 fn read_acl(path: &Path) -> Result<Acl, String> {
     Acl::parse(&read_text(path, "the ACL file")?).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn read_jwt(settings: &JwtSettings) -> Result<Jwt, String> {
+    let (path, place) = (&settings.key_file, settings.key_file.display());
+    let key = zeroize::Zeroizing::new(read(path, "the key of [auth.jwt]")?);
+    let jwt = Jwt::new(&settings.algorithm, &key, settings.require_exp)
+        .map_err(|what| format!("the key of [auth.jwt], {place}, {what}"))?;
+    // Who can read a shared secret can sign for anybody.
+    if settings.algorithm == "HS256" && is_public(path) {
+        return Err(format!(
+            "{place} can be read by every user of this host: chmod 600 {place}"
+        ));
+    }
+    Ok(jwt)
 }
 
 #[cfg(test)]

@@ -236,16 +236,21 @@ impl Plan {
         })
     }
 
-    /// Reads the password file and the ACL file again, without dropping a client; one sentence for each,
-    /// `Err` where what was there before stays. Also in the log.
+    /// Reads the password file, the ACL file and the certificates again, without dropping a client; one
+    /// sentence for each, `Err` where what was there before stays. Also in the log.
     pub async fn reload(&self) -> Vec<Result<String, String>> {
-        let keyring = self.keyring.clone();
-        let read = tokio::task::spawn_blocking(move || keyring.reload()).await;
-        let said = read.unwrap_or_else(|error| vec![Err(format!("the files could not be read: {error}"))]);
+        let plan = self.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut said = plan.keyring.reload();
+            said.extend(plan.doors.iter().filter_map(Door::reload));
+            said
+        });
+        let failed = |error| vec![Err(format!("the files could not be read again: {error}"))];
+        let said = read.await.unwrap_or_else(failed);
         for sentence in &said {
             match sentence {
-                Ok(sentence) => tracing::info!("read again: {sentence}"),
-                Err(sentence) => tracing::error!("not read again: {sentence}"),
+                Ok(sentence) => tracing::info!("reload: {sentence}"),
+                Err(sentence) => tracing::error!("reload: {sentence}"),
             }
         }
         said

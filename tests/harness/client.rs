@@ -90,8 +90,24 @@ impl Options {
         client
     }
 
+    pub fn credentials(mut self, username: &str, password: &str) -> Self {
+        self.connect.username = Some(username.into());
+        self.connect.password = Some(Bytes::copy_from_slice(password.as_bytes()));
+        self
+    }
+
     /// Connects; the CONNACK may tell of a refusal.
     pub fn try_connect(self, address: SocketAddr) -> std::io::Result<Client> {
+        let mut client = self.open(address)?;
+        match client.next_within(PATIENCE)? {
+            Some(Packet::ConnAck(connack)) => client.connack = *connack,
+            other => return Err(std::io::Error::other(format!("instead of CONNACK: {other:?}"))),
+        }
+        Ok(client)
+    }
+
+    /// Sends the CONNECT and awaits nothing.
+    pub fn open(self, address: SocketAddr) -> std::io::Result<Client> {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         let version = self.connect.version;
@@ -108,10 +124,6 @@ impl Options {
             },
         };
         client.send(&Packet::Connect(Box::new(self.connect)));
-        match client.next_within(PATIENCE)? {
-            Some(Packet::ConnAck(connack)) => client.connack = *connack,
-            other => return Err(std::io::Error::other(format!("instead of CONNACK: {other:?}"))),
-        }
         Ok(client)
     }
 }

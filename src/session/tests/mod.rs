@@ -22,6 +22,7 @@ use crate::mqtt::properties::{
 };
 use crate::mqtt::reason::ReasonCode;
 
+mod auth;
 mod connect;
 mod ending;
 mod inbound;
