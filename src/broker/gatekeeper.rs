@@ -291,3 +291,6 @@ impl Handler<Authenticate> for Gatekeeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,6 +122,8 @@ fn come_in(id: &str, scram: &mut Scram, place: std::net::SocketAddr) -> Client {
     client
 }
 
+/// `[MQTT-4.12.0-2]`, `[MQTT-4.12.0-3]`: AUTH 0x18 to and fro; `[MQTT-4.12.0-5]`: always the method of the
+/// CONNECT; `[MQTT-4.12.1-1]`: also when it is repeated.
 #[test]
 fn scram_lets_in_who_has_the_password_and_may_be_repeated() {
     let place = Place::new();
@@ -141,6 +143,7 @@ fn scram_lets_in_who_has_the_password_and_may_be_repeated() {
     client.assert_quiet();
 }
 
+/// `[MQTT-4.12.0-4]`: CONNACK with a reason, then the connection is closed.
 #[test]
 fn a_wrong_proof_and_an_unknown_user_are_refused_alike() {
     let place = Place::new();
@@ -154,6 +157,7 @@ fn a_wrong_proof_and_an_unknown_user_are_refused_alike() {
     }
 }
 
+/// `[MQTT-4.12.0-1]`: CONNACK 0x8C; `[MQTT-4.12.0-6]`: a client without a method is sent none.
 #[test]
 fn another_method_and_messages_out_of_turn_are_refused() {
     let place = Place::new();
@@ -161,6 +165,8 @@ fn another_method_and_messages_out_of_turn_are_refused() {
     let mut unknown = Options::v5("c");
     unknown.connect.properties.authentication_method = Some("KERBEROS".into());
     assert_eq!(refusal(unknown, node.mqtt), ReasonCode::BadAuthenticationMethod);
+    let plain = Options::v5("p").credentials("alice", PASSWORD).connect(node.mqtt);
+    assert_eq!(plain.connack.properties.authentication_method, None);
     let mut empty = Options::v5("c");
     empty.connect.properties.authentication_method = Some(METHOD.into());
     assert_eq!(refusal(empty, node.mqtt), ReasonCode::ProtocolError);
@@ -193,6 +199,7 @@ fn disconnected(mut client: Client) -> ReasonCode {
     }
 }
 
+/// `[MQTT-4.12.1-2]`: DISCONNECT with a reason, then the connection is closed; `[MQTT-4.12.0-7]`.
 #[test]
 fn re_authentication_that_fails_ends_the_connection() {
     let place = Place::new();
@@ -225,7 +232,7 @@ fn re_authentication_that_fails_ends_the_connection() {
         client.send(&packet);
         assert_eq!(disconnected(client), ReasonCode::ProtocolError, "{packet:?}");
     }
-    // [MQTT-4.12.0-7]: who came in without a method has none to repeat.
+    // Who came in without a method has none to repeat.
     let mut client = Options::v5("p").credentials("alice", PASSWORD).connect(node.mqtt);
     client.send(&auth(ReasonCode::ReAuthenticate, METHOD, right.first()));
     assert_eq!(disconnected(client), ReasonCode::ProtocolError);

@@ -101,11 +101,8 @@ fn from_other_hosts_anonymous_clients_come_in_only_if_they_are_allowed() {
     let host = Host::new();
     let all = |node: &crate::harness::host::Node| {
         let line = node.await_log("where it listens", |line| line.contains("node started"));
-        let at = line.find("listeners=").expect("its listeners") + "listeners=".len();
-        let port = line[at..]
-            .split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit())
-            .next();
-        let port = port.and_then(|text| text.rsplit(':').next()).expect("a port");
+        let (_, rest) = line.split_once("0.0.0.0:").expect("its port");
+        let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
         format!("127.0.0.1:{port}").parse().expect("an address")
     };
     let node = host.start_with("closed@127.0.0.1", &["--listen", "0.0.0.0:0"]);
