@@ -207,8 +207,8 @@ async fn live(plan: Plan) -> Result<ExitCode, Refusal> {
     for door in plan.doors.iter().filter(|door| nobody_comes_in(&plan, door)) {
         tracing::warn!(
             door = %door.name(),
-            "nobody can come in here: anonymous clients come from this host only; set [auth] password_file, or \
-             allow_anonymous = true"
+            "nobody can come in here: anonymous clients come from this host only; \
+             set [auth] password_file, or allow_anonymous = true"
         );
     }
     // Before it is said that the node has started: whoever reads that may stop it.

@@ -51,7 +51,7 @@ pub(super) struct Threshold<'a, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Threshold<'_, S> {
-    /// Finds out who it is, and takes the password out of the CONNECT. Runs under the deadline of the CONNECT.
+    /// Finds out who it is, and takes the password out of the CONNECT. Runs under the CONNECT's deadline.
     ///
     /// # Errors
     /// The reason that the client is told; none for one that is gone.

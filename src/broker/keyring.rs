@@ -106,8 +106,8 @@ impl Keyring {
     }
 
     /// Reads the password file and the ACL file again; clients stay connected, sessions see new rules with
-    /// their next packet. Blocks while it reads. One sentence for each file, `Err` where the content of before
-    /// stays.
+    /// their next packet. Blocks while it reads. One sentence for each file, `Err` where the content of
+    /// before stays.
     pub fn reload(&self) -> Vec<Result<String, String>> {
         let mut said = Vec::new();
         if let Some(path) = &self.password_file {

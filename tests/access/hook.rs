@@ -64,7 +64,8 @@ fn json(body: &str) -> Option<String> {
 fn config(port: u16, more: &str) -> String {
     format!(
         "[auth]\npassword_file = \"{{home}}/passwd\"\nchain = [\"http\", \"password_file\"]\n\
-         [auth.http]\nurl = \"http://127.0.0.1:{port}/mqtt/auth?x=1\"\n{more}\n[acl]\nfile = \"{{home}}/acl\"\n"
+         [auth.http]\nurl = \"http://127.0.0.1:{port}/mqtt/auth?x=1\"\n{more}\n\
+         [acl]\nfile = \"{{home}}/acl\"\n"
     )
 }
 

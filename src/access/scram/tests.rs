@@ -128,7 +128,10 @@ fn a_verifier_is_written_and_read_and_shown_to_nobody() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(first in prop::collection::vec(any::<u8>(), 0..64), text in "[nyrcpa=, AB]{0,40}") {
+    fn no_bytes_make_it_panic(
+        first in prop::collection::vec(any::<u8>(), 0..64),
+        text in "[nyrcpa=, AB]{0,40}",
+    ) {
         let _ = ClientFirst::parse(&first);
         let _ = ClientFirst::parse(text.as_bytes());
         let _ = challenged(true).finish(&first);

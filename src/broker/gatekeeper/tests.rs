@@ -9,8 +9,10 @@ use supervisors::{Intensity, Root, Strategy, SupervisorSpec, TreeOptions};
 use super::*;
 use crate::access::identity::Method;
 use crate::access::settings::{HookSettings, Settings};
+use crate::broker::desk::Sharing;
 use crate::broker::tables::{Arbiters, Names};
 use crate::node_name::{Incarnation, NodeId};
+use crate::routing::retained::RetainedLimits;
 
 fn alice() -> Credentials {
     Credentials {
@@ -41,7 +43,9 @@ async fn patient(port: u16) -> (Root, Arc<Tables>) {
         name: "test@127.0.0.1".parse().expect("a node name"),
         incarnation: Incarnation(1),
     };
-    let tables = Tables::guarded(node, arbiters, Names::new(3), keyring);
+    let names = Names::new(3);
+    let (retained, sharing) = (RetainedLimits::default(), Sharing::default());
+    let tables = Tables::ruled(node, arbiters, names, keyring, retained, sharing);
     let made = tables.clone();
     let root = ChildSpec::supervisor("root", &here, move || {
         let children = vec![Gatekeeper::spec(&made)];
