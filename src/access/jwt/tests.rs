@@ -102,33 +102,54 @@ fn another_key_or_algorithm_is_refused() {
     );
 }
 
+/// A key pair made by openssl for this test; its private half was thrown away.
+const RSA: &str = "\
+-----BEGIN PUBLIC KEY-----\n\
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEApUTxbqv8782KNBmzPQ2P\n\
+xg0s5fhuFpsaM6qrJ3aQwwdPy6sPN4KVOhNyB+8EOqVa/iplMXt7Wi6kh11DgTqn\n\
+a8D6Zvl9+xxdxOemQzcSvi+mKTW/kCO7gpNWl+k8fMCypbUM6KT6tl3iTDwO0umS\n\
+WCDI5V1xCNndqoBDB4M4ER8ZbzbnAGW0Xdcp48hgi0Wo7iJlhffjOsJOSOL2xmwr\n\
+SClQLkXLsw4NSC9F4zJicMALj7HCR/1UgCEW7OqSOL5j3vEl18SMYqTPsV+81JmU\n\
+OS3j93QjtgrALLVItWDl4jJxUguIA+nGFIHPWg6n262qYR68ytxlj+uBDER6I4r5\n\
+/wIDAQAB\n\
+-----END PUBLIC KEY-----\n\
+";
+
+/// `{"exp":1800000060,"sub":"rsa"}`, signed by openssl with the private half.
+const RSA_TOKEN: &str = "\
+eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJleHAiOjE4MDAwMDAwNjAsInN1YiI6InJzYSJ9.JwPysz-Qc6Kz\
+u7yWfy4avrb0mGFML4OCFQrIjxmb-Ow2n7kCg7PN9IkkSq0XLAROr0v06mYfowab8hIz1NgefLbhSe2ZydXa5-Xamv\
+PflmD_1eW5GOiqe-_7nw0AvJuI-TfbydUgQHxPJhEwcM2RQiSe5ApbicB1WfpokGAwwEPk3pnzxYbmWBv2J0IXbWaO\
+MvkzkwTL6nuQ-Fc-ZyZ8cj889GifvcO2apTgVlgVAvho_8xi-omB3_2y1vXcd1uSIHFxuvS87WgMjON06kt1ha29wl\
+x8S48x7gEahG_g5yTO2X6xORIoYrIMdt0_lUnUA3uqx2XvoVKQmRLWZZ8RFQ\
+";
+
+#[test]
+fn a_token_of_openssl_is_checked_with_its_public_key() {
+    let jwt = Jwt::new("RS256", RSA.as_bytes(), true).unwrap();
+    let good = jwt.check(RSA_TOKEN.as_bytes(), None, "c", NOW).unwrap();
+    assert_eq!(good.username.as_deref(), Some("rsa"));
+    let (signed, signature) = RSA_TOKEN.rsplit_once('.').unwrap();
+    let forged = format!("{signed}.A{}", &signature[1..]);
+    assert_eq!(
+        jwt.check(forged.as_bytes(), None, "c", NOW),
+        Err(JwtError::Signature)
+    );
+}
+
 #[test]
 fn signatures_of_key_pairs() {
-    for (name, algorithm, pair) in [(
-        "ES256",
-        Algorithm::ES256,
-        rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap(),
-    )] {
-        let jwt = Jwt::new(name, pair.public_key_pem().as_bytes(), true).unwrap();
-        let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
-        let good = encode(&Header::new(algorithm), &json!({"exp": NOW + 9}), &key).unwrap();
-        assert!(jwt.check(good.as_bytes(), None, "c", NOW).is_ok());
-        assert_eq!(
-            jwt.check(token(&json!({"exp": NOW + 9})).as_bytes(), None, "c", NOW),
-            Err(JwtError::Algorithm)
-        );
-        // The public key as a secret of HS256: the classic confusion.
-        let forged = encode(
-            &Header::default(),
-            &json!({"exp": NOW + 9}),
-            &EncodingKey::from_secret(pair.public_key_pem().as_bytes()),
-        )
-        .unwrap();
-        assert_eq!(
-            jwt.check(forged.as_bytes(), None, "c", NOW),
-            Err(JwtError::Algorithm)
-        );
-    }
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let jwt = Jwt::new("ES256", pair.public_key_pem().as_bytes(), true).unwrap();
+    let check = |token: &str| jwt.check(token.as_bytes(), None, "c", NOW);
+    let claims = json!({"exp": NOW + 9});
+    let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
+    assert!(check(&encode(&Header::new(Algorithm::ES256), &claims, &key).unwrap()).is_ok());
+    assert_eq!(check(&token(&claims)), Err(JwtError::Algorithm));
+    // The public key as a secret of HS256: the classic confusion.
+    let confused = EncodingKey::from_secret(pair.public_key_pem().as_bytes());
+    let forged = encode(&Header::default(), &claims, &confused).unwrap();
+    assert_eq!(check(&forged), Err(JwtError::Algorithm));
     let error = |algorithm, key: &[u8]| Jwt::new(algorithm, key, true).unwrap_err();
     assert_eq!(error("RS256", b"x"), "holds no RSA public key in PEM");
     assert_eq!(error("ES256", b"x"), "holds no P-256 public key in PEM");
