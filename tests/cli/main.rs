@@ -194,3 +194,24 @@ fn the_tree_of_a_configuration_is_drawn_without_a_node() {
     assert_eq!(entries[0]["strategy"], "rest_for_one");
     assert!(!home.0.path().join(".ermine").exists(), "nothing was made");
 }
+
+#[test]
+fn a_command_is_told_where_the_registry_is() {
+    let home = Home::new();
+    let cookie = home.write("secret", "0123456789abcdef0123456789abcdef\n");
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+    std::fs::set_permissions(&cookie, permissions).expect("its owner may");
+    let text = format!("name = \"n7@127.0.0.1\"\ncookie_file = \"{cookie}\"\nregistry_port = 10\n");
+    let file = home.write("n7.toml", &text);
+    // The file's cookie is found, and the file's node is asked for.
+    let (code, said) = home.fails(&["status", "--config", &file]);
+    assert_eq!(code, 1);
+    assert_eq!(
+        said,
+        "ermine: node n7@127.0.0.1 is not running; no node is running on that host\n"
+    );
+    let (code, _) = home.fails(&["names", "--cookie-file", &cookie, "--registry-port", "11"]);
+    assert_eq!(code, 1);
+    assert_eq!(home.fails(&["names", "--registry-port", "0"]).0, 64);
+    assert_eq!(home.fails(&["names", "--config", "/nonexistent"]).0, 64);
+}

@@ -39,7 +39,7 @@ const PAGE_LEN: usize = 100;
 const RESTARTS_SHOWN: usize = 50;
 
 /// What went wrong, as an answer.
-type Refused = Answer;
+type Refused = Box<Answer>;
 
 /// The words behind `?`, decoded.
 struct Query(Vec<(String, String)>);
@@ -95,18 +95,18 @@ fn decoded(text: &str, plus_is_space: bool) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn bad(sentence: &str) -> Answer {
-    failed(StatusCode::BAD_REQUEST, sentence)
+fn bad(sentence: &str) -> Refused {
+    Box::new(failed(StatusCode::BAD_REQUEST, sentence))
 }
 
 /// What cannot be told just now.
-fn unavailable(sentence: String) -> Answer {
-    failed(StatusCode::SERVICE_UNAVAILABLE, &sentence)
+fn unavailable(sentence: String) -> Refused {
+    Box::new(failed(StatusCode::SERVICE_UNAVAILABLE, &sentence))
 }
 
-fn no_client(client_id: &str) -> Answer {
+fn no_client(client_id: &str) -> Refused {
     let sentence = format!("there is no client {}", client_id.escape_debug());
-    failed(StatusCode::NOT_FOUND, &sentence)
+    Box::new(failed(StatusCode::NOT_FOUND, &sentence))
 }
 
 /// Answers a request of somebody who showed the token.
@@ -119,13 +119,13 @@ pub(super) async fn answer(hall: &Hall, method: &Method, path: &str, query: &str
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let answered = match (method, parts.as_slice()) {
         (&Method::POST, ["publish"]) => publish(hall, body),
-        (_, ["publish"]) => Err(wrong_verb("POST")),
+        (_, ["publish"]) => Err(Box::new(wrong_verb("POST"))),
         (&Method::DELETE, ["clients", client_id]) => kick(hall, client_id).await,
         (&Method::GET | &Method::HEAD, parts) => get(hall, parts, &query).await,
-        (_, ["clients", _]) => Err(wrong_verb("GET, HEAD, DELETE")),
-        _ => Err(wrong_verb("GET, HEAD")),
+        (_, ["clients", _]) => Err(Box::new(wrong_verb("GET, HEAD, DELETE"))),
+        _ => Err(Box::new(wrong_verb("GET, HEAD"))),
     };
-    answered.unwrap_or_else(|refused| refused)
+    answered.unwrap_or_else(|refused| *refused)
 }
 
 async fn get(hall: &Hall, parts: &[&str], query: &Query) -> Result<Answer, Refused> {
@@ -185,10 +185,10 @@ async fn get(hall: &Hall, parts: &[&str], query: &Query) -> Result<Answer, Refus
             Ok(page_of(&restarts(standing(hall)?, limit), limit, None))
         }
         ["observer"] => observer(hall, query).await,
-        _ => Err(failed(
-            StatusCode::NOT_FOUND,
-            "there is nothing of that name in /api/v1",
-        )),
+        _ => {
+            let sentence = "there is nothing of that name in /api/v1";
+            Err(Box::new(failed(StatusCode::NOT_FOUND, sentence)))
+        }
     }
 }
 
@@ -207,7 +207,7 @@ async fn children(hall: &Hall, query: &Query) -> Result<Answer, Refused> {
     let tree = standing(hall)?.clone();
     if tree.describe(&path).is_none() {
         let sentence = format!("there is no process {}", path.escape_debug());
-        return Err(failed(StatusCode::NOT_FOUND, &sentence));
+        return Err(Box::new(failed(StatusCode::NOT_FOUND, &sentence)));
     }
     // Very many are gone through: not on the router's arbiter.
     let listed = tokio::task::spawn_blocking(move || tree.children(&path)).await;

@@ -146,7 +146,7 @@ async fn one_client_is_told_with_its_subscriptions_and_an_unknown_one_is_refused
         ]
     );
     let unknown = Reply::Failed("there is no client x: see `ermine clients`".into());
-    assert_eq!(ask("x").await, [unknown.clone()]);
+    assert_eq!(ask("x").await, std::slice::from_ref(&unknown));
     let kick = |client_id: &str| {
         let client_id = client_id.to_owned();
         stand.ask(Request::Kick { client_id })
