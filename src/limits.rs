@@ -40,8 +40,8 @@ pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// CONNECT is decoded before anybody is authenticated.
 pub const USER_PROPERTIES_MAX: usize = 256;
 
-/// Levels of a topic name or filter (mosquitto: 200).
-pub const TOPIC_LEVELS_MAX: usize = 128;
+/// Levels of a topic name or filter: as many as mosquitto's 200 slashes make.
+pub const TOPIC_LEVELS_MAX: usize = 201;
 
 /// Bytes in the outbox of one session before the topics that feed it pause (measured, design §7).
 pub const OUTBOX_BYTES_MAX: usize = 256 << 10;

@@ -219,7 +219,7 @@ pub struct Log {
 }
 
 impl Log {
-    fn follow(self: &Arc<Self>, pipe: impl Read + Send + 'static) {
+    pub fn follow(self: &Arc<Self>, pipe: impl Read + Send + 'static) {
         let log = Arc::clone(self);
         let reader = std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {

@@ -8,6 +8,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod doors;
 mod mosquitto;
 mod rig;
 mod rumqttc_311;

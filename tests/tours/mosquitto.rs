@@ -11,9 +11,11 @@ use crate::rumqttc_both::{name, settle};
 const VERSIONS: [(&str, &str); 3] = [("mqttv31", "3.1"), ("mqttv311", "3.1.1"), ("mqttv5", "5.0")];
 
 /// One of the commands with a version.
-struct Mosquitto<'a> {
-    place: &'a Place,
-    version: &'a str,
+pub(crate) struct Mosquitto<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) version: &'a str,
+    /// The port of a door with TLS, and the file of the authority of its certificate.
+    pub(crate) door: Option<(u16, &'a str)>,
 }
 
 impl Mosquitto<'_> {
@@ -23,7 +25,11 @@ impl Mosquitto<'_> {
 
     fn command(&self, program: &str, port: u16, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
+        let port = self.door.map_or(port, |(secure, _)| secure);
         command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-V", self.version]);
+        if let Some((_, ca)) = self.door {
+            command.args(["--cafile", ca]);
+        }
         command
             .args(arguments)
             .stdout(Stdio::piped())
@@ -85,6 +91,7 @@ fn mosquitto_speaks_all_versions() {
             let it = Mosquitto {
                 place: &place,
                 version,
+                door: None,
             };
             alike(&mut steps, &it);
             if place.nodes.len() == 1 {
@@ -96,6 +103,61 @@ fn mosquitto_speaks_all_versions() {
             steps.finish();
         }
     }
+}
+
+#[test]
+fn mosquitto_needs_the_right_password() {
+    if installed("mosquitto").is_none() {
+        return;
+    }
+    let place = Place::with_password();
+    let mut steps = Steps::new("mosquitto, password");
+    for (version, told) in VERSIONS {
+        let it = Mosquitto {
+            place: &place,
+            version,
+            door: None,
+        };
+        steps.step(
+            &format!("{told}: only the right name and password are let in"),
+            || {
+                let message = ["-t", "t", "-m", "x", "-q", "1"];
+                it.publish(&[&message[..], &["-u", "ann", "-P", "secret"]].concat());
+                for wrong in [
+                    &["-u", "ann", "-P", "wrong"][..],
+                    &["-u", "nobody", "-P", "secret"],
+                    &[],
+                ] {
+                    let mut command = it.command("mosquitto_pub", place.publish().port(), &message);
+                    let output = command.args(wrong).output().expect("mosquitto_pub runs");
+                    assert!(!output.status.success(), "{wrong:?} was let in");
+                }
+            },
+        );
+    }
+    steps.finish();
+}
+
+/// Through a door of its own.
+pub(crate) fn through(steps: &mut Steps, it: &Mosquitto<'_>) {
+    alike(steps, it);
+    only_v5(steps, it);
+    steps.step("a certificate of an unknown authority is not trusted", || {
+        let mut command = Command::new("mosquitto_pub");
+        let (port, _) = it.door.expect("a door with TLS");
+        command.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "-t",
+            "t",
+            "-m",
+            "x",
+            "--tls-use-os-certs",
+        ]);
+        assert!(!command.output().expect("mosquitto_pub runs").status.success());
+    });
 }
 
 fn alike(steps: &mut Steps, it: &Mosquitto<'_>) {

@@ -417,4 +417,11 @@ step("clients come back by themselves when their node was restarted", { needs: "
   same(await subscriber.text(), "after");
 });
 
+step("only the right name and password are let in", { needs: "login" }, async () => {
+  await (await publisherAt()).publish(name("t"), "x");
+  const wrong = new Probe(ARGS.publish, { password: "wrong" });
+  const refusal = await wrong.connack.then(() => null, (error) => error.code);
+  same(refusal, V5 ? 0x86 : 4, "code");
+});
+
 await run();

@@ -262,7 +262,7 @@ def _():
     same(probe.ended(), 0x82, "reason")
 
 
-@v5("bad input ends with a DISCONNECT that says why")
+@v5("bad input ends with a DISCONNECT that says why", raw=True)
 def _():
     for what, packets, reasons in raw.BAD_INPUT:
         got = raw.disconnected_with(PUBLISH, packets)

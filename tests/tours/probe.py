@@ -152,7 +152,9 @@ class Probe:
 
     def cut(self):
         """The connection breaks without a DISCONNECT."""
-        self.client.socket().shutdown(2)
+        connection = self.client.socket()
+        # paho wraps the socket of a WebSocket.
+        getattr(connection, "_socket", connection).shutdown(2)
         self.ends.get(timeout=PATIENCE_S)
 
     def ended(self):

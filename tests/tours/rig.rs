@@ -33,6 +33,30 @@ impl Place {
         Self { host, nodes }
     }
 
+    /// One node that knows `ann`, whose password is `secret`, and lets nobody else in.
+    pub(crate) fn with_password() -> Self {
+        let host = Host::new();
+        let file = host.home().join("passwords");
+        let path = file.to_str().expect("text");
+        let mut passwd = host.ermine();
+        passwd
+            .args(["passwd", "--batch", path, "ann"])
+            .stdin(Stdio::piped());
+        let mut passwd = passwd.spawn().expect("the binary runs");
+        let mut input = passwd.stdin.take().expect("piped");
+        writeln!(input, "secret").expect("written");
+        drop(input);
+        assert!(
+            passwd.wait().expect("reaped").success(),
+            "the password file is made"
+        );
+        let config = host.home().join("ermine.toml");
+        std::fs::write(&config, format!("[auth]\npassword_file = {path:?}\n")).expect("written");
+        let config = config.to_str().expect("text");
+        let nodes = vec![host.start_with("n1@127.0.0.1", &["--config", config])];
+        Self { host, nodes }
+    }
+
     pub(crate) fn two_nodes() -> Self {
         let mut place = Self::one_node();
         place.nodes.push(place.host.start("n2@127.0.0.1"));
@@ -107,7 +131,11 @@ pub(crate) fn run_script(mut command: Command, mut restarted: Option<Restarted>)
     }
     let status = child.wait().expect("reaped");
     let failed: Vec<_> = lines.iter().filter(|line| line.starts_with("not ok")).collect();
-    assert!(status.success(), "{status}: {failed:#?}\n{}", lines.join("\n"));
+    assert!(
+        status.success(),
+        "{status}, of {} lines: {failed:#?}",
+        lines.len()
+    );
 }
 
 /// The steps of a tour that is written in Rust.

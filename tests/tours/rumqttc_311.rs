@@ -1,46 +1,64 @@
 //! rumqttc speaks 3.1.1.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rumqttc::{ConnAck, Event, LastWill, MqttOptions, Outgoing, Packet, Publish, QoS, RecvTimeoutError};
+use tokio::sync::oneshot;
+
+use rumqttc::{ConnAck, Event, LastWill, MqttOptions, Outgoing, Packet, Publish, QoS};
 
 use crate::rumqttc_both::{Client, Ear, Heard, How, name, tour};
 
-/// How often the thread of a client looks whether it is to end.
-const LOOK: Duration = Duration::from_millis(100);
+/// Time between two attempts to connect.
+const BEFORE_RETURN: Duration = Duration::from_millis(50);
 
 pub(crate) struct Rumqttc {
     client: rumqttc::Client,
     ear: Ear<Result<Packet, String>>,
     connack: ConnAck,
-    cut: Arc<AtomicBool>,
+    /// Dropped or used, it ends the thread, and so the connection without a DISCONNECT.
+    cut: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Rumqttc {
     pub(crate) fn with(options: MqttOptions) -> Self {
+        Self::that(options, false)
+    }
+
+    /// Its thread ends with its connection unless it `returns`.
+    fn that(options: MqttOptions, returns: bool) -> Self {
         let (client, mut connection) = rumqttc::Client::new(options, 10);
         let (tell, events) = mpsc::channel();
-        let cut = Arc::new(AtomicBool::new(false));
-        let is_cut = Arc::clone(&cut);
+        let (cut, mut is_cut) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
-            while !is_cut.load(Ordering::Relaxed) {
-                let told = match connection.recv_timeout(LOOK) {
-                    Ok(Ok(Event::Incoming(packet))) => tell.send(Ok(packet)),
-                    Ok(Err(error)) => tell.send(Err(error.to_string())),
-                    Err(RecvTimeoutError::Disconnected) => return,
-                    Ok(Ok(Event::Outgoing(Outgoing::Disconnect))) => return,
-                    Ok(Ok(Event::Outgoing(_))) | Err(RecvTimeoutError::Timeout) => Ok(()),
-                };
-                if told.is_err() {
-                    return;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                loop {
+                    let event = tokio::select! {
+                        event = connection.eventloop.poll() => event,
+                        _ = &mut is_cut => return,
+                    };
+                    let told = match event {
+                        Ok(Event::Incoming(packet)) => tell.send(Ok(packet)),
+                        Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+                        Ok(Event::Outgoing(_)) => Ok(()),
+                        Err(error) => {
+                            let told = tell.send(Err(error.to_string()));
+                            if !returns {
+                                return;
+                            }
+                            tokio::time::sleep(BEFORE_RETURN).await;
+                            told
+                        }
+                    };
+                    if told.is_err() {
+                        return;
+                    }
                 }
-            }
+            });
         });
         let mut ear = Ear::new(events);
         let connack = ear.find("CONNACK", |event| match event {
@@ -64,7 +82,8 @@ fn qos(number: u8) -> QoS {
 
 impl Client for Rumqttc {
     fn connect(address: SocketAddr, how: How) -> Self {
-        Self::with(options(address, how))
+        let returns = how.returns;
+        Self::that(options(address, how), returns)
     }
 
     fn session_present(&self) -> bool {
@@ -123,7 +142,7 @@ impl Client for Rumqttc {
     }
 
     fn cut(self) {
-        self.cut.store(true, Ordering::Relaxed);
+        drop(self.cut);
         self.thread.join().expect("it ends");
     }
 }
@@ -147,6 +166,23 @@ fn heard(publish: &Publish) -> Heard {
         qos: publish.qos as u8,
         retain: publish.retain,
     }
+}
+
+#[test]
+fn rumqttc_is_let_in_with_the_right_password() {
+    let place = crate::rig::Place::with_password();
+    let mut steps = crate::rig::Steps::new("rumqttc 3.1.1, password");
+    steps.step("only the right name and password are let in", || {
+        let mut right = options(place.publish(), How::default());
+        right.set_credentials("ann", "secret");
+        Rumqttc::with(right).publish("t", "x", 1);
+        let mut wrong = options(place.publish(), How::default());
+        wrong.set_credentials("ann", "wrong");
+        let (_client, mut connection) = rumqttc::Client::new(wrong, 10);
+        let refused = connection.recv().expect("an answer").expect_err("it was let in");
+        assert!(refused.to_string().contains("BadUserNamePassword"), "{refused}");
+    });
+    steps.finish();
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! rumqttc speaks 5.0.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
@@ -13,42 +13,60 @@ use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectProperties, Filter, LastWill, LastWillProperties, Packet, Publish, PublishProperties,
     RetainForwardRule, SubscribeProperties,
 };
-use rumqttc::v5::{Event, MqttOptions, RecvTimeoutError};
+use rumqttc::v5::{Event, MqttOptions};
 
 use crate::rig::{Place, Steps};
 
 use crate::rumqttc_both::{Client, Ear, Heard, How, name, pair, tour};
 
-/// How often the thread of a client looks whether it is to end.
-const LOOK: Duration = Duration::from_millis(100);
+/// Time between two attempts to connect.
+const BEFORE_RETURN: Duration = Duration::from_millis(50);
 
 pub(crate) struct Rumqttc {
     client: rumqttc::v5::Client,
     ear: Ear<Result<Packet, String>>,
     connack: ConnAck,
-    cut: Arc<AtomicBool>,
+    /// Dropped or used, it ends the thread, and so the connection without a DISCONNECT.
+    cut: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Rumqttc {
     pub(crate) fn with(options: MqttOptions) -> Self {
+        Self::that(options, false)
+    }
+
+    /// Its thread ends with its connection unless it `returns`.
+    fn that(options: MqttOptions, returns: bool) -> Self {
         let (client, mut connection) = rumqttc::v5::Client::new(options, 10);
         let (tell, events) = mpsc::channel();
-        let cut = Arc::new(AtomicBool::new(false));
-        let is_cut = Arc::clone(&cut);
+        let (cut, mut is_cut) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
-            while !is_cut.load(Ordering::Relaxed) {
-                let told = match connection.recv_timeout(LOOK) {
-                    Ok(Ok(Event::Incoming(packet))) => tell.send(Ok(packet)),
-                    Ok(Err(error)) => tell.send(Err(error.to_string())),
-                    Err(RecvTimeoutError::Disconnected) => return,
-                    Ok(Ok(Event::Outgoing(Outgoing::Disconnect))) => return,
-                    Ok(Ok(Event::Outgoing(_))) | Err(RecvTimeoutError::Timeout) => Ok(()),
-                };
-                if told.is_err() {
-                    return;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                loop {
+                    let event = tokio::select! {
+                        event = connection.eventloop.poll() => event,
+                        _ = &mut is_cut => return,
+                    };
+                    let told = match event {
+                        Ok(Event::Incoming(packet)) => tell.send(Ok(packet)),
+                        Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+                        Ok(Event::Outgoing(_)) => Ok(()),
+                        Err(error) => {
+                            let told = tell.send(Err(error.to_string()));
+                            if !returns {
+                                return;
+                            }
+                            tokio::time::sleep(BEFORE_RETURN).await;
+                            told
+                        }
+                    };
+                    if told.is_err() {
+                        return;
+                    }
                 }
-            }
+            });
         });
         let mut ear = Ear::new(events);
         let connack = ear.find("CONNACK", |event| match event {
@@ -79,7 +97,8 @@ fn qos(number: u8) -> QoS {
 
 impl Client for Rumqttc {
     fn connect(address: SocketAddr, how: How) -> Self {
-        Self::with(options(address, how))
+        let returns = how.returns;
+        Self::that(options(address, how), returns)
     }
 
     fn session_present(&self) -> bool {
@@ -138,7 +157,7 @@ impl Client for Rumqttc {
     }
 
     fn cut(self) {
-        self.cut.store(true, Ordering::Relaxed);
+        drop(self.cut);
         self.thread.join().expect("it ends");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use crate::harness::PATIENCE;
 use crate::rig::{Place, Restarted, Steps};
@@ -20,6 +21,8 @@ pub(crate) struct Heard {
 pub(crate) struct How {
     pub(crate) id: Option<String>,
     pub(crate) stays: bool,
+    /// Connects again when its connection is lost.
+    pub(crate) returns: bool,
     /// Topic and payload, QoS 1.
     pub(crate) will: Option<(String, String)>,
 }
@@ -365,7 +368,11 @@ fn shared<C: Client>(place: &Place) {
 fn restart<C: Client>() {
     let mut node = Restarted::start();
     let topic = name("restart");
-    let mut client = C::connect(node.mqtt, How::default());
+    let how = How {
+        returns: true,
+        ..How::default()
+    };
+    let mut client = C::connect(node.mqtt, how);
     client.subscribe(&topic, 1);
     client.publish(&topic, "before", 1);
     assert_eq!(client.text(), "before");
@@ -397,8 +404,10 @@ impl<E> Ear<E> {
             let event = self.kept.remove(at).expect("found there");
             return wanted(&event).expect("as it was found");
         }
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let event = self.events.recv_timeout(PATIENCE);
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left);
             let event = event.unwrap_or_else(|_| panic!("waited in vain for {what}"));
             if let Some(found) = wanted(&event) {
                 return found;

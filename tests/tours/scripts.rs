@@ -11,7 +11,7 @@ fn script(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn python(place: &Path, name: &str) -> Command {
+pub(crate) fn python(place: &Path, name: &str) -> Command {
     let mut command = Command::new(place.join("venv/bin/python"));
     command.arg("-B").arg(script(name));
     command
@@ -75,7 +75,7 @@ fn aiomqtt_speaks_5_0() {
     );
 }
 
-fn javascript(place: &Path) -> Command {
+pub(crate) fn javascript(place: &Path) -> Command {
     let mut command = Command::new("node");
     command
         .arg(script("mqttjs_tour.mjs"))
@@ -96,4 +96,25 @@ fn mqttjs_speaks_3_1_1() {
 #[test]
 fn mqttjs_speaks_5_0() {
     both("mqttjs", javascript, "MQTT.js 5.0", "5");
+}
+
+#[test]
+fn only_the_right_password_lets_a_client_in() {
+    let place = Place::with_password();
+    let login = |command: Command, title: &str, version: &str| {
+        let mut command = on(&place, command, &format!("{title}, password"), version);
+        command.args(["--login", "ann:secret"]);
+        run_script(command, None);
+    };
+    if let Some(clients) = installed("paho") {
+        login(python(&clients, "paho_tour.py"), "paho 3.1.1", "4");
+        login(python(&clients, "paho_tour.py"), "paho 5.0", "5");
+    }
+    if let Some(clients) = installed("aiomqtt") {
+        login(python(&clients, "aiomqtt_tour.py"), "aiomqtt 5.0", "5");
+    }
+    if let Some(clients) = installed("mqttjs") {
+        login(javascript(&clients), "MQTT.js 3.1.1", "4");
+        login(javascript(&clients), "MQTT.js 5.0", "5");
+    }
 }

@@ -13,11 +13,13 @@ let number = 0;
 /** A client id or topic that nobody else uses. */
 export const name = (what) => `${what}-js-${process.pid}-${++number}`;
 
-/** A step for these versions; `twoNodes`: also when publisher and subscriber are on different nodes. */
+/** A step for these versions; `twoNodes`: also when publisher and subscriber are on different nodes. `needs`:
+ * only with that argument. */
 export function step(what, { versions = [3, 4, 5], twoNodes = false, needs } = {}, run) {
-  if (versions.includes(ARGS.version) && (twoNodes || !TWO_NODES) && (!needs || ARGS[needs])) {
-    steps.push([what, run]);
-  }
+  const here = versions.includes(ARGS.version) && (twoNodes || !TWO_NODES);
+  // With a login only what needs it.
+  const asked = needs ? ARGS[needs] : !ARGS.login;
+  if (here && asked) steps.push([what, run]);
 }
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -47,12 +47,17 @@ def name(what="c"):
     return f"{what}-{os.getpid()}-{next(_numbers)}"
 
 
-def step(what, versions=(3, 4, 5), two_nodes=False, needs=None):
-    """A step for these versions; `two_nodes`: also when publisher and subscriber are on different nodes."""
+def step(what, versions=(3, 4, 5), two_nodes=False, needs=None, raw=False):
+    """A step for these versions; `two_nodes`: also when publisher and subscriber are on different nodes.
+
+    `needs`: only with that argument, and with `--login` only steps that need it. `raw`: only over plain TCP.
+    """
+    wanted = ARGS.version in versions and (two_nodes or not TWO_NODES)
+    wanted = wanted and (needs is None or getattr(ARGS, needs)) and (needs == "login" or not ARGS.login)
+    plain = ARGS.transport == "tcp" and not ARGS.ca
 
     def keep(function):
-        wanted = ARGS.version in versions and (two_nodes or not TWO_NODES)
-        if wanted and (needs is None or getattr(ARGS, needs)):
+        if wanted and (plain or not raw):
             _steps.append((what, function))
         return function
 
