@@ -195,10 +195,11 @@ fn cell(row: &Row, shown: &Shown) -> String {
 fn table(rows: &[Row], shown: &Shown) -> String {
     let mut text = String::from(
         "# Conformance\n\n\
-         Every numbered statement of MQTT 3.1.1 and MQTT 5.0 (appendix B of each standard, © OASIS; the words \
-         here are ours, read the standard beside them) and the tests that cite it. Vectors are rows of \
-         `tests/mqtt/vectors.tsv`, decoded by `tests/codec/vectors.rs`. In tests and code `[MQTT-x.y.z-n]` is \
-         a statement of 5.0 and `[MQTT3-x.y.z-n]` one of 3.1.1. This file is made from the tests; after \
+         Every numbered statement of MQTT 3.1.1 and MQTT 5.0 (appendix B of each standard, © OASIS; the \
+         words here are ours, read the standard beside them) and the tests that cite it. Vectors are \
+         rows of `tests/mqtt/vectors.tsv`, decoded by `tests/codec/vectors.rs`. In tests and code \
+         `[MQTT-x.y.z-n]` is a statement of 5.0 and `[MQTT3-x.y.z-n]` one of 3.1.1. This file is made from the \
+         tests; after \
          adding a citation run\n\n    ERMINE_CONFORMANCE=write cargo test --test conformance\n",
     );
     for (version, count) in COUNTS {
@@ -266,7 +267,8 @@ fn every_clause_has_a_test_or_a_reason_and_the_table_says_which() {
 #[test]
 fn a_citation_belongs_to_the_test_around_or_below_it() {
     let text = "/// [MQTT-1.1.1-1]\nfn helper() {\n    // [MQTT-1.1.1-2]\n}\n\
-                /// Words [MQTT3-2.2.2-1..3] `[MQTT-4.7]`.\n#[test]\nfn one() {\n    let x = 1; // [MQTT-9.9.9-9]\n}\n";
+                /// Words [MQTT3-2.2.2-1..3] `[MQTT-4.7]`.\n#[test]\nfn one() {\n    \
+                let x = 1; // [MQTT-9.9.9-9]\n}\n";
     let found: Vec<_> = citations(text)
         .into_iter()
         .map(|((version, number), _)| format!("{version} {number}"))

@@ -4,6 +4,7 @@ mod answers;
 mod clauses;
 mod garbage;
 mod generate;
+mod judges;
 mod oracle;
 mod round_trip;
 mod sending;

@@ -15,7 +15,7 @@ pub(crate) struct Vector {
     pub(crate) id: &'static str,
     pub(crate) version: ProtocolVersion,
     pub(crate) role: Role,
-    layer: &'static str,
+    pub(crate) layer: &'static str,
     pub(crate) expect: &'static str,
     reason: Option<u8>,
     packet_size_max: u32,
