@@ -198,8 +198,8 @@ fn table(rows: &[Row], shown: &Shown) -> String {
          Every numbered statement of MQTT 3.1.1 and MQTT 5.0 (appendix B of each standard, © OASIS; the \
          words here are ours, read the standard beside them) and the tests that cite it. Vectors are \
          rows of `tests/mqtt/vectors.tsv`, decoded by `tests/codec/vectors.rs`. In tests and code \
-         `[MQTT-x.y.z-n]` is a statement of 5.0 and `[MQTT3-x.y.z-n]` one of 3.1.1. This file is made from the \
-         tests; after \
+         `[MQTT-x.y.z-n]` is a statement of 5.0 and `[MQTT3-x.y.z-n]` one of 3.1.1. This file is \
+         made from the tests; after \
          adding a citation run\n\n    ERMINE_CONFORMANCE=write cargo test --test conformance\n",
     );
     for (version, count) in COUNTS {

@@ -8,8 +8,8 @@ use ermine::mqtt::reason::ReasonCode;
 use crate::harness::client::{Client, Options};
 use crate::harness::host::Host;
 
-/// Payload Format Indicator 1, Content Type "t", Response Topic "r", Correlation Data "c", User Properties a=1
-/// and a=2.
+/// Payload Format Indicator 1, Content Type "t", Response Topic "r", Correlation Data "c", User
+/// Properties a=1 and a=2.
 const PASSED: &[u8] =
     b"\x01\x01\x03\x00\x01t\x08\x00\x01r\x09\x00\x01c\x26\x00\x01a\x00\x011\x26\x00\x01a\x00\x012";
 

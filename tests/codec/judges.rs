@@ -74,7 +74,8 @@ const FLOWSDK: [&str; 2] = ["5C28", ""];
 /// we take: `5C02` an empty client id without Clean Start `[MQTT-3.1.3-6]`, `5P12` a Message Expiry Interval
 /// of 0 (section 3.3.2.3.3 allows every number).
 const RMQTT: [&str; 2] = [
-    "F11 F115 F13 F14 C05 C06 C08 C10 C11 C16 C19 C20 C29 P04 P06 P07 P08 P09 S03 S05 S06 S08 S09 S10 S11 S12 \
+    "F11 F115 F13 F14 C05 C06 C08 C10 C11 C16 C19 C20 C29 P04 P06 P07 P08 P09 S03 S05 S06 \
+     S08 S09 S10 S11 S12 \
      U03 U05 D03 5C04 5C05 5C08 5C14 5C20 5C25 5C30 5C32 5P04 5P08 5P15 5P24 5P25 5S03 \
      5S05 5S07 5S13 5S17 5U02",
     "5C02 5P12",
@@ -181,7 +182,9 @@ proptest! {
     }
 
     #[test]
-    fn rmqtt_codec_writes_what_it_read_with_the_same_bytes_in_3_1_1(packet in packet(ProtocolVersion::V3_1_1)) {
+    fn rmqtt_codec_writes_what_it_read_with_the_same_bytes_in_3_1_1(
+        packet in packet(ProtocolVersion::V3_1_1),
+    ) {
         let bytes = encoded(&packet, ProtocolVersion::V3_1_1);
         prop_assert_eq!(rmqtt_rewrites(&bytes, ProtocolVersion::V3_1_1), Some(bytes));
     }
