@@ -26,7 +26,7 @@ use super::tables::Tables;
 use super::transport::{LooseSocket, Origin, Peer, Socket, Transport};
 use crate::access::identity::Identity;
 use crate::limits::CONNECT_BYTES_MAX;
-use crate::mqtt::codec::{self, Decoder};
+use crate::mqtt::codec::{Decoder, Encoder};
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::packet::{self, ConnAck, Packet, ProtocolVersion};
 use crate::mqtt::properties::ConnAckProperties;
@@ -57,7 +57,7 @@ pub struct Connection {
 /// How the wait for the CONNECT, and for the decision about it, ended.
 enum Hello {
     Admitted(Box<Admitted>),
-    Refused(ProtocolVersion, ReasonCode),
+    Refused(Encoder, ReasonCode),
     Malformed(DecodeError),
     Closed,
 }
@@ -143,15 +143,15 @@ async fn greet(tables: &Arc<Tables>, worker: usize, mut transport: Transport, or
             };
             adopt(tables, worker, arrival).await;
         }
-        Hello::Refused(version, reason) => {
+        Hello::Refused(encoder, reason) => {
             counters.connects_refused.one();
-            refuse(&mut transport, version, reason).await;
+            refuse(&mut transport, encoder, reason).await;
         }
         Hello::Malformed(error) => {
             counters.connects_refused.one();
             tracing::debug!(peer = %origin.peer(), %error, "a client's first packet was refused");
             if let Some((version, packet)) = error.answer_packet() {
-                answer(&mut transport, version, &packet).await;
+                answer(&mut transport, Encoder::new(version), &packet).await;
             }
         }
         Hello::Closed => {}
@@ -180,10 +180,10 @@ async fn come_in(tables: &Arc<Tables>, worker: usize, transport: &mut Transport,
             },
         }
     };
-    let version = connect.version;
+    let encoder = Encoder::for_client(&connect);
     let (mut attach, refused) = attach(connect, origin.terms());
     if let Some(reason) = refused {
-        return Hello::Refused(version, reason);
+        return Hello::Refused(encoder, reason);
     }
     let threshold = Threshold {
         tables,
@@ -201,7 +201,7 @@ async fn come_in(tables: &Arc<Tables>, worker: usize, transport: &mut Transport,
                 read_ahead,
             }))
         }
-        Err(Some(reason)) => Hello::Refused(version, reason),
+        Err(Some(reason)) => Hello::Refused(encoder, reason),
         Err(None) => Hello::Closed,
     }
 }
@@ -243,7 +243,7 @@ fn assigned_client_id() -> ByteString {
 
 /// Waits until a session has taken the socket over; a crash of `clients` in between is asked again.
 async fn adopt(tables: &Arc<Tables>, worker: usize, arrival: Arrival) {
-    let version = arrival.attach.connect.version;
+    let encoder = Encoder::for_client(&arrival.attach.connect);
     let client_id = arrival.attach.connect.client_id.clone();
     let claim = Claim::new(arrival);
     let asked = async {
@@ -268,25 +268,29 @@ async fn adopt(tables: &Arc<Tables>, worker: usize, arrival: Arrival) {
         tables.counters[worker].connects_refused.one();
         tracing::warn!(client = %client_id, %error, "a CONNECT was refused");
         if let Ok(mut transport) = arrival.transport.resume() {
-            refuse(&mut transport, version, error.reason()).await;
+            refuse(&mut transport, encoder, error.reason()).await;
         }
     }
 }
 
-async fn refuse(transport: &mut Transport, version: ProtocolVersion, reason: ReasonCode) {
-    let properties = ConnAckProperties::default();
+/// Refuses a CONNECT; a 5.0 client reads why, if that fits into what it takes `[MQTT-3.2.2-19]`.
+async fn refuse(transport: &mut Transport, encoder: Encoder, reason: ReasonCode) {
+    let properties = ConnAckProperties {
+        reason_string: reason.reason_string(),
+        ..ConnAckProperties::default()
+    };
     let packet = Packet::ConnAck(Box::new(ConnAck {
         session_present: false,
         reason,
         properties,
     }));
-    answer(transport, version, &packet).await;
+    answer(transport, encoder, &packet).await;
 }
 
 /// Writes a last packet; a client that does not take it has it no better.
-async fn answer(transport: &mut Transport, version: ProtocolVersion, packet: &Packet) {
+async fn answer(transport: &mut Transport, encoder: Encoder, packet: &Packet) {
     let mut out = Vec::new();
-    if codec::encode(packet, version, &mut out).is_ok() {
+    if encoder.encode(packet, &mut out).is_ok() {
         let last_words = async {
             transport.write_all(&out).await?;
             transport.shutdown().await

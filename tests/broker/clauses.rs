@@ -386,7 +386,7 @@ fn connack_comes_first_and_once_and_nothing_behind_a_refused_connect_is_processe
         (
             b"\x10\x15\0\x04MQTT\x05\x02\0\0\x07\x15\0\x04none\0\x01a",
             b"\x30\x06\0\x01t\0xx",
-            b"\x20\x03\0\x8c\0",
+            b"\x20\x2c\0\x8c\x29\x1f\0\x26the authentication method is not known",
         ),
     ];
     for (connect, behind, expected) in refused {

@@ -51,6 +51,21 @@ fn a_reason_string_comes_unless_the_client_does_not_want_it_or_has_no_room_for_i
     }
 }
 
+/// [MQTT-3.2.2-19]
+#[test]
+fn a_refused_connect_is_told_why_if_that_fits() {
+    let host = Host::new();
+    let node = host.start("ermine@127.0.0.1");
+    for (packet_size_max, told) in [(None, true), (Some(20), false)] {
+        let mut options = Options::v5("client");
+        options.connect.properties.authentication_method = Some("unheard-of".into());
+        options.connect.properties.maximum_packet_size = packet_size_max;
+        let refused = options.try_connect(node.mqtt).expect("a CONNACK").connack;
+        assert_eq!(refused.reason, ReasonCode::BadAuthenticationMethod);
+        assert_eq!(refused.properties.reason_string.is_some(), told);
+    }
+}
+
 /// [MQTT-4.7.2-1]: `$SYS` is the broker's.
 #[test]
 fn what_clients_publish_below_sys_reaches_nobody() {
