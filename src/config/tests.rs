@@ -425,7 +425,12 @@ fn limits_of_the_node_and_its_queues_are_read_and_told_as_they_are_written() {
 fn shared_groups_have_a_strategy_for_all_and_one_for_each_that_is_named() {
     use crate::broker::desk::ShareStrategy;
     let config = of_file(
-        "[shared_subscriptions]\nstrategy = \"sticky\"\n[shared_subscriptions.groups]\nbilling = \"hash_topic\"\n",
+        r#"
+        [shared_subscriptions]
+        strategy = "sticky"
+        [shared_subscriptions.groups]
+        billing = "hash_topic"
+        "#,
     )
     .unwrap();
     assert_eq!(config.sharing.of("any"), ShareStrategy::Sticky);
@@ -433,7 +438,8 @@ fn shared_groups_have_a_strategy_for_all_and_one_for_each_that_is_named() {
     assert_eq!(of_file("").unwrap().sharing.of("any"), ShareStrategy::RoundRobin);
     assert_eq!(
         refused("[shared_subscriptions]\nstrategy = \"robin\""),
-        "e.toml:2: strategy must be one of round_robin, random, sticky, hash_clientid, hash_topic, not 'robin'"
+        "e.toml:2: strategy must be one of round_robin, random, sticky, hash_clientid, hash_topic, \
+         not 'robin'"
     );
     assert!(refused("[shared_subscriptions]\nstrategies = \"random\"").contains("did you mean 'strategy'?"));
 }

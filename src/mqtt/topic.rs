@@ -128,8 +128,8 @@ pub fn is_hidden(name: &str) -> bool {
     name.starts_with('$')
 }
 
-/// Whether a topic name is the broker's own: `$SYS` and what is below it. Clients read it and do not write it,
-/// as with mosquitto; other names that begin with `$` are theirs to use.
+/// Whether a topic name is the broker's own: `$SYS` and what is below it. Clients read it and do not write
+/// it, as with mosquitto; other names that begin with `$` are theirs to use.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     name.strip_prefix("$SYS")

@@ -40,8 +40,15 @@ const MIXED: [fn(&str) -> Options; 3] = [Options::new, Options::v5, Options::new
 fn each_group_chooses_by_the_strategy_that_is_configured_for_it() {
     let host = Host::new();
     let path = host.home().join("ermine.toml");
-    let text = "[shared_subscriptions]\nstrategy = \"round_robin\"\n[shared_subscriptions.groups]\n\
-                topics = \"hash_topic\"\nclients = \"hash_clientid\"\nsticky = \"sticky\"\nany = \"random\"\n";
+    let text = r#"
+        [shared_subscriptions]
+        strategy = "round_robin"
+        [shared_subscriptions.groups]
+        topics = "hash_topic"
+        clients = "hash_clientid"
+        sticky = "sticky"
+        any = "random"
+    "#;
     std::fs::write(&path, text).expect("a file");
     let config = path.to_str().expect("a path");
     let node = host.start_with("ermine@127.0.0.1", &["--config", config]);
