@@ -71,7 +71,7 @@ fn every_answer_carries_the_identifier_of_its_request_and_a_code_per_filter_in_o
     let node = host.start("ermine@127.0.0.1");
     for version in BOTH {
         let mut client = options(version, "c").connect(node.mqtt);
-        let deep = vec!["a"; 200].join("/");
+        let deep = vec!["a"; ermine::limits::TOPIC_LEVELS_MAX + 1].join("/");
         let filters = [
             ("a", QoS::AtMostOnce),
             (&*deep, QoS::AtMostOnce),

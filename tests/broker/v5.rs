@@ -276,7 +276,7 @@ fn filters_that_name_nothing_are_refused_one_by_one() {
     let host = Host::new();
     let node = host.start("ermine@127.0.0.1");
     let mut client = Options::v5("client").connect(node.mqtt);
-    let deep = vec!["a"; 200].join("/");
+    let deep = vec!["a"; ermine::limits::TOPIC_LEVELS_MAX + 1].join("/");
     let filters = [
         "ok",
         "$share/g",

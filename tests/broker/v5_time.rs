@@ -202,7 +202,7 @@ fn an_older_client_is_answered_as_its_version_wants() {
 
     let mut old = Options::new("old").connect(node.mqtt);
     // [MQTT3-3.9.3-2] a failure is 0x80, whatever it is.
-    let deep = vec!["a"; 200].join("/");
+    let deep = vec!["a"; ermine::limits::TOPIC_LEVELS_MAX + 1].join("/");
     assert_eq!(
         old.subscribe(&deep, QoS::AtMostOnce),
         ReasonCode::UnspecifiedError
