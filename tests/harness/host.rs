@@ -122,7 +122,8 @@ impl Host {
         let mut command = self.ermine();
         command.args(["start", "--name", name, "--allow-crash"]);
         command.arg("--data-dir").arg(self.data_dir(name));
-        if !more.contains(&"--listen") {
+        // The listeners of a file would be replaced by the flag's.
+        if !more.contains(&"--listen") && !more.contains(&"--config") {
             command.args(["--listen", &listen]);
         }
         command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped());

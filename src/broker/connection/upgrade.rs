@@ -126,6 +126,3 @@ fn not_understood(error: Error) -> UpgradeError {
         error => refused("400 Bad Request", error.to_string()),
     }
 }
-
-#[cfg(test)]
-mod tests;
