@@ -3,6 +3,8 @@
 use super::*;
 use std::path::Path;
 
+mod listeners;
+
 fn environment() -> Environment {
     Environment {
         home: Some("/home/kim".into()),

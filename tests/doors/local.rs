@@ -47,7 +47,7 @@ fn a_listener_takes_as_many_as_it_was_given() {
     let _second = Options::new("second").connect(address);
     let mut third = std::net::TcpStream::connect(address).expect("the kernel takes it");
     assert_eq!(third.read(&mut [0; 8]).expect("closed"), 0);
-    assert_eq!(counted(&host, "connections_refused"), 1);
+    assert_eq!(counted(&host, "refused_listener_full"), 1);
     first.disconnect();
     eventually("there is room again", || {
         Options::new("fourth").try_connect(address).ok()
