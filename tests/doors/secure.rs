@@ -69,7 +69,9 @@ fn sighup_shows_a_new_certificate_without_dropping_a_client_and_keeps_it_when_th
     let second = authority.issue("second");
     second.write(host.home());
     node.signal("HUP");
-    node.await_log("the new certificate is read", |line| line.contains("certificate read again"));
+    node.await_log("the new certificate is read", |line| {
+        line.contains("certificate read again")
+    });
     assert_eq!(shown(), der(&second.pem));
 
     write(host.home(), "server.pem", "no certificate");

@@ -1,4 +1,4 @@
-//! Socket files, seats and names.
+//! Socket files and names.
 
 use std::io::ErrorKind;
 
@@ -30,20 +30,6 @@ fn a_socket_file_is_replaced_only_if_nobody_serves_it_and_is_removed_when_the_do
     std::fs::write(&path, "a file of somebody").unwrap();
     assert_eq!(open(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert!(path.exists());
-}
-
-#[test]
-fn a_door_has_as_many_seats_as_it_was_given() {
-    let terms = Terms {
-        connections_max: 2,
-        ..terms()
-    };
-    let door = Door::unopened(Address::Unix("/x".into()), terms);
-    let (one, two) = (door.seat(), door.seat());
-    assert!(one.is_some() && two.is_some() && door.seat().is_none());
-    drop(one);
-    assert_eq!(door.taken(), 1);
-    assert!(door.seat().is_some());
 }
 
 #[test]
