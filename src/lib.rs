@@ -7,7 +7,7 @@
 //! | 5 | [`cli`] · [`config`] · [`node`] · [`tree`] · [`admin`] | builds everything, imported by nobody |
 //! | 4 | [`cluster`] | processes between nodes; the only room that says `ractor` |
 //! | 3 | [`broker`] · [`registry`] | processes on one node, on actix |
-//! | 2 | [`session`] · [`routing`] · [`access`] | values: the session's machine, the tables, who may do what |
+//! | 2 | [`session`] · [`routing`] · [`access`] | values: the session, the tables, who may do what |
 //! | 1 | [`mqtt`] · [`node_name`] · [`limits`] | values: packets, names, the numbers |
 //! | 0 | the crate [`supervisors`] | OTP on actix; knows nothing of MQTT |
 

@@ -277,8 +277,8 @@ impl Tables {
             .remove(filter);
     }
 
-    /// Whether the life of `core` that these tables belong to goes on. Once it is over, nobody dispatches what
-    /// is published here: what must not be lost waits in a tray for the heir.
+    /// Whether the life of `core` that these tables belong to goes on. Once it is over, nobody dispatches
+    /// what is published here: what must not be lost waits in a tray for the heir.
     #[must_use]
     pub fn stand(&self) -> bool {
         self.names.core.whereis().is_some()

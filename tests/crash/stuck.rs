@@ -23,8 +23,8 @@ fn a_stuck_process_is_named_and_its_neighbours_go_on_after_it() {
     for (n, client) in clients.iter_mut().enumerate() {
         client.subscribe(&format!("to/{n}"), QoS::AtLeastOnce);
     }
-    let sessions = rig.below("root/sessions").into_iter();
-    let path = sessions.filter(|path| path.ends_with("/client-0")).next_back();
+    let mut sessions = rig.below("root/sessions").into_iter();
+    let path = sessions.rfind(|path| path.ends_with("/client-0"));
     let path = path.expect("its session");
     let mark = rig.node.log.len();
     let began = Instant::now();

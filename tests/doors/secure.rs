@@ -150,7 +150,8 @@ fn what_is_wrong_with_certificates_is_said_in_one_sentence_before_any_port_opens
     for (section, wanted) in cases {
         let (first, second) = (free_port(), free_port());
         let text = format!(
-            "[[listener]]\nlisten = \"127.0.0.1:{first}\"\n[[listener]]\nlisten = \"127.0.0.1:{second}\"\n{section}"
+            "[[listener]]\nlisten = \"127.0.0.1:{first}\"\n\
+             [[listener]]\nlisten = \"127.0.0.1:{second}\"\n{section}"
         );
         let config = write(host.home(), "ermine.toml", &text);
         let (said, status) = host.fails(&["start", "--config", config.to_str().expect("text")]);

@@ -185,7 +185,7 @@ impl ShareGroup {
     /// The port that a sticky group stays with.
     pub(super) fn stays_with(&self) -> Option<PortId> {
         let packed = self.port.load(Relaxed);
-        (packed > 0).then(|| PortId {
+        (packed > 0).then_some(PortId {
             arbiter: (packed >> 48) as u16,
             serial: packed & 0xFFFF_FFFF_FFFF,
         })

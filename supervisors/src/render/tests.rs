@@ -84,7 +84,8 @@ fn a_supervisor_report_reads_as_otps() {
     let json = r#"{"report":"supervisor","at":"2026-08-07T10:00:00.123456Z","supervisor":"root/core",
 "error_context":"child_terminated","reason":{"exit":"killed"},
 "offender":{"pid":"PID","id":"router","actor":"ermine::broker::router::Router","restart_type":"permanent",
-"significant":false,"shutdown":5000,"child_type":"worker"},"restart":{"n":1,"intensity":5,"period_ms":60000}}"#;
+"significant":false,"shutdown":5000,"child_type":"worker"},
+"restart":{"n":1,"intensity":5,"period_ms":60000}}"#;
     check(&report, &pid, text, json);
 }
 
@@ -155,7 +156,8 @@ fn a_progress_report_after_a_restart_says_what_it_cost() {
     let json = r#"{"report":"progress","at":"2026-08-07T10:00:00.123456Z","supervisor":"root/core",
 "started":{"pid":"PID","id":"router","actor":"ermine::broker::router::Router","restart_type":"permanent",
 "significant":false,"shutdown":5000,"child_type":"worker"},"generation":2,
-"restart":{"n":1,"intensity":5,"period_ms":60000},"downtime_us":87,"children_restarted":["clients","wills"]}"#;
+"restart":{"n":1,"intensity":5,"period_ms":60000},"downtime_us":87,
+"children_restarted":["clients","wills"]}"#;
     check(&report, &pid, text, json);
 }
 
