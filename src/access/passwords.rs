@@ -123,7 +123,7 @@ impl Passwords {
         })
     }
 
-    /// Checks a password. Slow on purpose: about 20 ms and 19 MiB with the parameters of [`line`].
+    /// Checks a password. Slow on purpose: about 20 ms and 19 MiB with the parameters of [`line()`].
     #[must_use]
     pub fn check(&self, username: &str, password: &[u8]) -> Check {
         let entry = self.users.get(username);

@@ -6,11 +6,11 @@
 //! Tells:    Topics and links, by publishing
 //! Dies of:  our bugs only; a torn book is escalated by a failing `init`
 //!
-//! Sessions publish what is due at once themselves ([`publish_now`]). When `core` falls its clients fall with
+//! Sessions publish what is due at once themselves (`publish_now`). When `core` falls its clients fall with
 //! it, and then there is nobody to publish to: their wills are noted for the next life of `core`
-//! ([`bequeath`]), as section 3.1.2.5 of MQTT 5.0 allows after a failure of the server. They come out
+//! (`bequeath`), as section 3.1.2.5 of MQTT 5.0 allows after a failure of the server. They come out
 //! [`REST_AFTER_FALL`] later, when links stand again and subscribers are back; or just before their client
-//! itself is served again ([`client_is_back`]), so that its will never overtakes what it says next.
+//! itself is served again (`client_is_back`), so that its will never overtakes what it says next.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
