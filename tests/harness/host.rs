@@ -123,7 +123,7 @@ impl Host {
         command.args(["start", "--name", name, "--allow-crash"]);
         command.arg("--data-dir").arg(self.data_dir(name));
         // The listeners of a file would be replaced by the flag's.
-        if !more.contains(&"--listen") && !more.contains(&"--config") {
+        if !more.contains(&"--listen") && !names_listeners(more) {
             command.args(["--listen", &listen]);
         }
         command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -139,6 +139,16 @@ impl Host {
             mqtt,
         }
     }
+}
+
+/// Whether the file of `--config` has listeners of its own.
+fn names_listeners(arguments: &[&str]) -> bool {
+    let file = arguments
+        .iter()
+        .skip_while(|argument| **argument != "--config")
+        .nth(1);
+    let text = file.map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    text.is_some_and(|text| text.contains("[[listener]]"))
 }
 
 pub fn text(bytes: &[u8]) -> String {
