@@ -64,6 +64,8 @@ pub trait Surroundings: Send + Sync + 'static {
     fn leave(&self) -> LocalBoxFuture<'_, Result<(), String>>;
     /// Reads files again: one sentence for each, `Err` where what was there before stays.
     fn reload(&self) -> LocalBoxFuture<'_, Vec<Result<String, String>>>;
+    /// Lets the router lose a route of that node without a word, as a bug would.
+    fn lose_route(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>>;
     /// Begins to stop the node; returns at once.
     fn stop(&self);
 }

@@ -293,6 +293,11 @@ fn intensity(entry: &TreeEntry) -> Option<(u64, u64)> {
 
 fn cluster(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error> {
     let others = || figures.members.iter().filter(|member| member.link != "local");
+    metrics.gauge(
+        "ermine_route_drift",
+        "Nodes whose routes as held here differ from what they have themselves",
+        others().filter(|member| member.route_drift).count() as f64,
+    )?;
     let state = |link: &str| {
         LINK_STATES
             .iter()

@@ -109,6 +109,8 @@ pub enum Steering {
     StartChild,
     /// Let it hold its arbiter's thread for so many seconds, as a handler that does not return would.
     Stall(u8),
+    /// Let the router lose a route of another node; the path is that node's name.
+    LoseRoute,
 }
 
 impl Steering {
@@ -120,6 +122,7 @@ impl Steering {
             Self::StopChild => "stop-child",
             Self::StartChild => "start-child",
             Self::Stall(_) => "crash --stuck",
+            Self::LoseRoute => "crash --lose-route",
         }
     }
 }
@@ -386,6 +389,8 @@ pub struct Member {
     pub received: u64,
     /// Why the link is down, if it is.
     pub reason: Option<String>,
+    /// Whether the routes held of it were found to differ from what it has, and are not repaired.
+    pub route_drift: bool,
 }
 
 /// A step of a join that has ended.

@@ -143,6 +143,8 @@ counters! {
     dropped_unreadable,
     /// Acknowledgements from clients for packet identifiers that were not in flight.
     unknown_acks,
+    /// Routes of other nodes that were asked for anew because ours differed from theirs.
+    route_repairs,
     /// Now: subscriptions of the sessions.
     held_subscriptions,
     /// Now: messages that wait in the queues of sessions.

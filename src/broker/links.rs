@@ -22,7 +22,7 @@ pub use super::tray::Bell;
 use crate::mqtt::message::Message;
 use crate::node_name::{NodeId, NodeName};
 pub use crate::routing::{
-    Applied, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SliceSnapshot as OwnSlice,
+    Applied, Checked, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SliceSnapshot as OwnSlice,
 };
 
 /// Router → every link: what changed in this node's own slice.
@@ -116,6 +116,29 @@ pub struct ApplyDelta {
 #[derive(Clone, Copy, Debug, ActixMessage)]
 #[rtype(result = "OwnSlice")]
 pub struct Slice;
+
+/// Link → Router: version and hash of this node's own slice. The deltas that lead to that version are cast
+/// to the links before the answer.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "(RouteVersion, u64)")]
+pub struct SliceMark;
+
+/// Link → Router: this is what the other node has of its own slice; do we hold the same?
+#[derive(Clone, PartialEq, Eq, Debug, ActixMessage)]
+#[rtype(result = "Checked")]
+pub struct CheckSlice {
+    /// Whose slice it is.
+    pub node: NodeId,
+    /// The version that the hash belongs to.
+    pub version: RouteVersion,
+    /// The hash of the slice at that version.
+    pub hash: u64,
+}
+
+/// Operator → Router: lose one route of this node without a word, as a bug would. Whether there was one.
+#[derive(Clone, PartialEq, Eq, Debug, ActixMessage)]
+#[rtype(result = "bool")]
+pub struct LoseRoute(pub NodeName);
 
 /// Anyone → Router: the whole route table, filter → names of the nodes that have it, sorted by filter.
 #[derive(Clone, Copy, Debug, ActixMessage)]

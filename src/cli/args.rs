@@ -73,16 +73,7 @@ pub(super) enum Command {
     /// Show what was restarted, when and why
     Restarts(ListArgs),
     /// Make one actor panic, or get stuck, on a node started with --allow-crash
-    Crash {
-        /// Let it hold its thread for so long instead, as a handler that does not return would
-        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u8).range(1..=60))]
-        stuck: Option<u8>,
-        /// Path in the tree, for example root/core/router; a part that names one actor is enough
-        #[arg(value_name = "PATH")]
-        path: String,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
+    Crash(CrashArgs),
     /// Kill one actor: it ends at once, without a word, on a node started with --allow-crash
     Kill(ChildArgs),
     /// Stop one actor, or a supervisor and all below it, in good order; it is not started again by itself
@@ -130,6 +121,22 @@ pub(super) struct PasswdArgs {
     /// Leave out what SCRAM-SHA-256 needs: only passwords in CONNECT are then checked for this user
     #[arg(long)]
     pub(super) no_scram: bool,
+}
+
+/// `ermine crash`
+#[derive(Args, Debug)]
+pub(super) struct CrashArgs {
+    /// Let it hold its thread for so long instead, as a handler that does not return would
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u8).range(1..=60))]
+    pub(super) stuck: Option<u8>,
+    /// Let the router lose a route of another node instead, as a bug would: PATH is that node's name
+    #[arg(long, conflicts_with = "stuck")]
+    pub(super) lose_route: bool,
+    /// Path in the tree, for example root/core/router; a part that names one actor is enough
+    #[arg(value_name = "PATH")]
+    pub(super) path: String,
+    #[command(flatten)]
+    pub(super) node: NodeArgs,
 }
 
 /// Which process of which node.

@@ -6,10 +6,9 @@ use std::io::Write;
 use crate::admin::client::Operator;
 use crate::admin::control::outline_entry;
 use crate::admin::protocol::{Access, ClusterStatus, Reply, Request, Steering, TreeEntry};
-use crate::cli::args::{
-    ChildArgs, ClusterCommand, Command, CookieArgs, CookieCommand, ListArgs, NodeArgs, TreeArgs,
-};
+use crate::cli::args::{ClusterCommand, Command, CookieArgs, CookieCommand, ListArgs, NodeArgs, TreeArgs};
 use crate::cli::failure::Failure;
+use crate::cli::steering::{self, steer};
 use crate::cli::{check_config, drawing, mqtt, passwd, sessions, show, watch};
 use crate::config::{Config, Environment, Flags};
 use crate::node_name::NodeName;
@@ -40,12 +39,7 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Tree(args) => block_on(tree(args)),
         Command::Children { path, list } => block_on(children(path, list)),
         Command::Restarts(list) => block_on(restarts(list)),
-        Command::Crash {
-            path,
-            node,
-            stuck: Some(seconds),
-        } => block_on(steer(Steering::Stall(seconds), ChildArgs { path, node })),
-        Command::Crash { path, node, .. } => block_on(crash(path, node)),
+        Command::Crash(args) => block_on(steering::crash(args)),
         Command::Kill(child) => block_on(steer(Steering::Kill, child)),
         Command::StopChild(child) => block_on(steer(Steering::StopChild, child)),
         Command::StartChild(child) => block_on(steer(Steering::StartChild, child)),
@@ -428,41 +422,6 @@ async fn children(path: String, args: ListArgs) -> Result<(), Failure> {
     print(args.output.json, &children, |children| match children {
         [] => format!("{path} has no children\n"),
         children => drawing::list(children),
-    });
-    Ok(())
-}
-
-async fn crash(path: String, args: NodeArgs) -> Result<(), Failure> {
-    let found = Found::find(&args, None).await?;
-    let crashed = found.one(Request::Crash { path }, |reply| match reply {
-        Reply::Crashed(path) => Some(path),
-        _ => None,
-    });
-    let path = crashed.await?;
-    say(&format!(
-        "{path} on {} panics now; see `ermine restarts`\n",
-        found.node.node.name
-    ));
-    Ok(())
-}
-
-async fn steer(how: Steering, args: ChildArgs) -> Result<(), Failure> {
-    let found = Found::find(&args.node, None).await?;
-    let request = Request::Steer { how, path: args.path };
-    let steered = found.one(request, |reply| match reply {
-        Reply::Steered(path) => Some(path),
-        _ => None,
-    });
-    let (path, node) = (steered.await?, &found.node.node.name);
-    say(&match how {
-        Steering::Kill => format!("{path} on {node} is killed now; see `ermine restarts`\n"),
-        Steering::StopChild => {
-            format!("{path} on {node} has stopped; `ermine start-child {path}` starts it again\n")
-        }
-        Steering::StartChild => format!("{path} on {node} runs again\n"),
-        Steering::Stall(seconds) => {
-            format!("{path} on {node} holds its arbiter for {seconds} s now; see the node's log\n")
-        }
     });
     Ok(())
 }

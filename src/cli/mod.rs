@@ -13,6 +13,7 @@ mod mqtt;
 mod passwd;
 mod sessions;
 mod show;
+mod steering;
 mod table;
 mod time;
 mod watch;

@@ -215,7 +215,10 @@ pub(super) fn cluster(cluster: &ClusterStatus) -> String {
             member
                 .incarnation
                 .map_or_else(|| "-".into(), |incarnation| incarnation.to_string()),
-            member.reason.clone().unwrap_or_default(),
+            match &member.reason {
+                None if member.route_drift => "its routes have drifted and are being repaired".into(),
+                reason => reason.clone().unwrap_or_default(),
+            },
         ]);
     }
     table.render()
@@ -269,6 +272,7 @@ mod tests {
             sent: 0,
             received: 0,
             reason: (!running).then(|| "connection refused".into()),
+            route_drift: false,
         }
     }
 

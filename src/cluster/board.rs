@@ -78,6 +78,8 @@ pub struct Row {
     pub routes_came: bool,
     /// Whether the other side has all that there is of our slice.
     pub routes_settled: bool,
+    /// Whether our routes of the other side were found to differ from what it has, and are not repaired.
+    pub route_drift: bool,
     /// Whether our canary came back, and whether theirs came.
     pub canaries: (bool, bool),
 }
@@ -99,6 +101,7 @@ impl Row {
             routes_held: RouteVersion(0),
             routes_came: false,
             routes_settled: false,
+            route_drift: false,
             canaries: (false, false),
         }
     }

@@ -27,6 +27,7 @@ use crate::node_name::NodeId;
 
 mod connection;
 mod inbound;
+mod mark;
 mod ticket;
 
 use connection::Connection;
@@ -79,6 +80,8 @@ pub struct Peer {
     /// The version of their slice that we hold, and how often a tick told of a later one since.
     routes_held: RouteVersion,
     routes_behind: u32,
+    /// How often in a row a mark told of other routes than we hold.
+    drifts: u32,
 }
 
 /// Pause before the router is asked again whose crash swallowed a question; its restart takes a millisecond.
@@ -130,6 +133,7 @@ impl Peer {
             taking: false,
             routes_held: RouteVersion(0),
             routes_behind: 0,
+            drifts: 0,
         };
         peer.carry(ticket, ctx)?;
         Ok(peer)

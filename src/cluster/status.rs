@@ -46,6 +46,8 @@ pub struct MemberStatus {
     pub routes_held: usize,
     /// The version of its slice of the route table that they stand at.
     pub routes_version: RouteVersion,
+    /// Whether they were found to differ from what the node has, and are not repaired.
+    pub route_drift: bool,
     /// Why it is not linked, as far as known.
     pub reason: Option<String>,
 }
@@ -110,6 +112,7 @@ impl MemberStatus {
             messages: row.map_or((0, 0), |row| (row.forwarded, row.came)),
             routes_held: held.map_or(0, |(_, len, _)| *len),
             routes_version: held.map_or(RouteVersion(0), |(_, _, version)| *version),
+            route_drift: row.is_some_and(|row| row.route_drift),
             reason: reason.filter(|_| !linked),
         }
     }

@@ -12,7 +12,7 @@ use crate::admin::protocol::{
 };
 use crate::broker::clients::{self, Known, ListClients};
 use crate::broker::door::Door;
-use crate::broker::links::Routes;
+use crate::broker::links::{LoseRoute, Routes};
 use crate::cluster::board::LinkState;
 use crate::cluster::connector::{Join, Leave, Status};
 use crate::cluster::dial::Step;
@@ -119,6 +119,7 @@ impl Rooms {
             since_ms: millis(self.0.since),
             routes: routes as u64,
             routes_version: version.0,
+            route_drift: false,
             round_trip_us: None,
             sent: 0,
             received: 0,
@@ -174,6 +175,7 @@ fn member(seen: status::MemberStatus) -> protocol::Member {
         sent: seen.messages.0,
         received: seen.messages.1,
         reason: seen.reason,
+        route_drift: seen.route_drift,
     }
 }
 
@@ -250,6 +252,17 @@ impl Surroundings for Rooms {
 
     fn reload(&self) -> LocalBoxFuture<'_, Vec<Result<String, String>>> {
         Box::pin(self.0.reload())
+    }
+
+    fn lose_route(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let name = node.clone();
+            let lost = self.0.tables().names.router.call(LoseRoute(node)).await;
+            match lost.map_err(|_| restarting("router"))? {
+                true => Ok(()),
+                false => Err(format!("no route of {name} is held here: see `ermine routes`")),
+            }
+        })
     }
 
     fn stop(&self) {

@@ -140,6 +140,20 @@ pub enum Applied {
     Refused(RefusedSlice),
 }
 
+/// Whether a replica is what its owner has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Checked {
+    /// It is.
+    Same,
+    /// It stands at another version, or a snapshot is on its way: nothing can be said.
+    Apart,
+    /// At the same version there are other routes: the next snapshot replaces everything.
+    Drift {
+        /// The hash of what is held.
+        held: u64,
+    },
+}
+
 /// Why a slice was refused. The replica's routes are unchanged; an unfinished snapshot is forgotten.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RefusedSlice {

@@ -20,7 +20,9 @@ pub mod route_table;
 pub mod trie;
 mod wildcards;
 
-pub use delta::{Applied, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SliceSnapshot, SnapshotChunk};
+pub use delta::{
+    Applied, Checked, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SliceSnapshot, SnapshotChunk,
+};
 pub use node_set::{NodeIndex, NodeSet};
 pub use replica::Replica;
 pub use retained::{RetainOutcome, RetainedCursor, RetainedLimits, RetainedStore};

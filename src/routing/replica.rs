@@ -18,7 +18,7 @@ use ahash::RandomState;
 use bytestring::ByteString;
 
 use super::delta::{
-    Applied, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SnapshotChunk, filter_hash,
+    Applied, Checked, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SnapshotChunk, filter_hash,
 };
 use crate::limits::{ROUTE_CHANGES_HELD_MAX, ROUTES_OF_NODE_MAX};
 use crate::mqtt::topic::check_filter;
@@ -49,6 +49,8 @@ pub struct Replica {
     filters: Filters,
     hash: u64,
     arriving: Option<Arriving>,
+    /// It was found to differ from its owner's: the next snapshot names every route to the table anew.
+    drifted: bool,
 }
 
 /// A snapshot of which the last chunk has not come.
@@ -73,6 +75,7 @@ impl Replica {
             filters: Filters::default(),
             hash: 0,
             arriving: None,
+            drifted: false,
         }
     }
 
@@ -92,6 +95,29 @@ impl Replica {
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash
+    }
+
+    /// Compares the slice with what its owner has at `version`. `linked` is how many of its routes the route
+    /// table holds.
+    pub fn check(&mut self, version: RouteVersion, hash: u64, linked: usize) -> Checked {
+        if self.arriving.is_some() || version != self.version {
+            return Checked::Apart;
+        }
+        self.drifted = hash != self.hash || linked != self.filters.len();
+        if self.drifted {
+            Checked::Drift { held: self.hash }
+        } else {
+            Checked::Same
+        }
+    }
+
+    /// Loses one route without a word, as a bug would: for tests of the repair. `false`: there is none.
+    pub fn lose_one(&mut self, changes: &mut Vec<SliceChange>) -> bool {
+        let one = self.filters.iter().next().cloned();
+        if let Some(filter) = &one {
+            self.remove(filter, changes);
+        }
+        one.is_some()
     }
 
     /// How many routes the node has.
@@ -193,7 +219,9 @@ impl Replica {
         let old = std::mem::replace(&mut self.filters, filters);
         let gone = old.iter().filter(|filter| !self.filters.contains(*filter));
         changes.extend(gone.cloned().map(SliceChange::Removed));
-        let new = self.filters.iter().filter(|filter| !old.contains(*filter));
+        // What the table has already, it takes again without harm.
+        let all = self.drifted;
+        let new = self.filters.iter().filter(|filter| all || !old.contains(*filter));
         changes.extend(new.cloned().map(SliceChange::Added));
         self.hash = self
             .filters

@@ -18,7 +18,7 @@ use ahash::RandomState;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use super::delta::{Applied, RefusedSlice, RouteDelta, RouteVersion, SliceSnapshot, SnapshotChunk};
+use super::delta::{Applied, Checked, RefusedSlice, RouteDelta, RouteVersion, SliceSnapshot, SnapshotChunk};
 use super::node_set::{NodeIndex, NodeSet};
 use super::own_slice::OwnSlice;
 use super::replica::{Replica, SliceChange};
@@ -343,6 +343,27 @@ impl<L> RouteTable<L> {
     /// Takes a chunk of a node's snapshot in. [`Applied::Stale`] if this life of the node is not up.
     pub fn apply_snapshot(&mut self, node: &NodeId, chunk: &SnapshotChunk) -> Applied {
         self.update(node, |replica, changes| replica.apply_snapshot(chunk, changes))
+    }
+
+    /// Compares the slice of a node with the hash that it has itself at `version`; see
+    /// [`Replica::check`].
+    pub fn check(&mut self, node: &NodeId, version: RouteVersion, hash: u64) -> Checked {
+        match self.node_index(node).and_then(|index| self.remote_mut(index)) {
+            Some(remote) => remote.replica.check(version, hash, remote.slots.len()),
+            None => Checked::Apart,
+        }
+    }
+
+    /// Loses a route of this node without a word: for tests of the repair. Whether there was one.
+    pub fn lose_one(&mut self, name: &NodeName) -> bool {
+        let (named, mut lost) = (self.index_of(name).and_then(|index| self.node(index)), false);
+        if let Some(node) = named.cloned() {
+            self.update(&node, |replica, changes| {
+                lost = replica.lose_one(changes);
+                Applied::Applied
+            });
+        }
+        lost
     }
 
     /// The node of an index, while the table's version stands.

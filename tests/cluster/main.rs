@@ -5,6 +5,7 @@
 mod harness;
 
 mod death;
+mod drift;
 mod joining;
 mod links;
 mod mistakes;

@@ -71,6 +71,12 @@ pub(super) async fn steer(
             let time = Duration::from_secs(u64::from(seconds.min(STUCK_S_MAX)));
             tree.stall(&path, time).map_err(|error| error.to_string())
         }
+        Steering::LoseRoute => {
+            allowed(options)?;
+            let node = wanted.parse().map_err(|error| format!("{error}"))?;
+            options.surroundings.lose_route(node).await?;
+            to.reply(&steered(wanted)).await
+        }
         Steering::StopChild => {
             let path = resolve(tree, wanted).await?.path;
             if let Some(way) = WAY_IN.iter().find(|way| stands_on(way, &path)) {

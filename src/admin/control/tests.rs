@@ -101,6 +101,11 @@ impl Surroundings for Village {
         Box::pin(async { vec![Ok("read".into()), Err("not read".into())] })
     }
 
+    fn lose_route(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>> {
+        self.tell(&format!("lose a route of {node}"));
+        Box::pin(async { Ok(()) })
+    }
+
     fn stop(&self) {
         self.tell("stop");
     }

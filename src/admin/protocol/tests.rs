@@ -49,6 +49,7 @@ fn the_bytes_of_every_request_are_frozen() {
         (Steering::StopChild, "00000001"),
         (Steering::StartChild, "00000002"),
         (Steering::Stall(9), "0000000309"),
+        (Steering::LoseRoute, "00000004"),
     ] {
         let path = "r".into();
         golden(

@@ -6,8 +6,8 @@ use supervisors::{Context, Pid};
 
 use super::{Router, TellLinks, Watched};
 use crate::broker::links::{
-    Applied, ApplyDelta, ApplySnapshot, Link, LinkDown, LinkUp, OwnSlice, RefusedSlice, RouteVersion, Routes,
-    RoutesHeld, Slice,
+    Applied, ApplyDelta, ApplySnapshot, CheckSlice, Link, LinkDown, LinkUp, LoseRoute, OwnSlice,
+    RefusedSlice, RouteVersion, Routes, RoutesHeld, Slice, SliceMark,
 };
 use crate::limits::LINK_CRASH_GRACE;
 use crate::node_name::{NodeId, NodeName};
@@ -167,6 +167,38 @@ impl Handler<ApplyDelta> for Router {
             .write(|table| table.apply_delta(&node, &delta))
             .expect("the route table is whole");
         MessageResult(applied)
+    }
+}
+
+impl Handler<SliceMark> for Router {
+    type Result = MessageResult<SliceMark>;
+
+    fn handle(&mut self, _: SliceMark, _: &mut Context<Self>) -> Self::Result {
+        self.tell_links();
+        let table = self.tables.routes.read().expect("the route table is whole");
+        MessageResult((table.own_version(), table.own_hash()))
+    }
+}
+
+impl Handler<CheckSlice> for Router {
+    type Result = MessageResult<CheckSlice>;
+
+    fn handle(&mut self, check: CheckSlice, _: &mut Context<Self>) -> Self::Result {
+        let CheckSlice { node, version, hash } = check;
+        let checked = self
+            .tables
+            .routes
+            .write(|table| table.check(&node, version, hash));
+        MessageResult(checked.expect("the route table is whole"))
+    }
+}
+
+impl Handler<LoseRoute> for Router {
+    type Result = bool;
+
+    fn handle(&mut self, LoseRoute(node): LoseRoute, _: &mut Context<Self>) -> bool {
+        let lost = self.tables.routes.write(|table| table.lose_one(&node));
+        lost.expect("the route table is whole")
     }
 }
 

@@ -221,5 +221,6 @@ impl Peer {
         (connection.tick, connection.ticked) = (connection.tick + 1, now);
         let (number, routes) = (connection.tick, connection.slice.version());
         self.send(&Frame::Tick { number, routes }, ctx);
+        self.send_mark(ctx);
     }
 }

@@ -83,6 +83,7 @@ impl Peer {
             // The answer to an earlier tick: late, but a sign of life.
             Frame::TickBack { .. } => {}
             Frame::Members { members } => self.members_came(members),
+            Frame::SliceMark { version, hash } => self.on_their_mark(version, hash, ctx),
             Frame::Leaving { reason } => self.end(Reason::Leaving(one_word(reason)), ctx),
         }
         Ok(())

@@ -182,6 +182,13 @@ pub enum Frame<'a> {
         /// One word: `shutdown` or `left`.
         reason: &'a str,
     },
+    /// Sent each second, after the route frames that lead to it: what the sender's own slice is.
+    SliceMark {
+        /// Its version.
+        version: RouteVersion,
+        /// The sum of the hashes of its filters.
+        hash: u64,
+    },
 }
 
 /// Encodes a frame or a part of the opening.

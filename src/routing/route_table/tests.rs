@@ -300,3 +300,44 @@ proptest! {
         }
     }
 }
+
+/// Takes the slice of `node` anew, as it is after a Resync.
+fn send_again(table: &mut RouteTable<u32>, node: &NodeId, version: u64, filters: &[&str]) {
+    let chunk = SnapshotChunk {
+        version: RouteVersion(version),
+        filters: filters.iter().map(|filter| (*filter).into()).collect(),
+        first: true,
+        last: true,
+    };
+    assert_eq!(table.apply_snapshot(node, &chunk), Applied::Applied);
+}
+
+#[test]
+fn a_slice_that_lost_a_route_is_found_out_and_a_snapshot_repairs_it() {
+    let mut table = RouteTable::new();
+    let n2 = node("n2", 1);
+    table.node_up(&n2).unwrap();
+    let filters = ["a/1", "a/+", "b"];
+    add(&mut table, &n2, &filters);
+    let hash = |table: &RouteTable<u32>| table.replicas().next().unwrap().1.hash();
+    let (good, at) = (hash(&table), RouteVersion(3));
+    assert_eq!(table.check(&n2, at, good), Checked::Same);
+    assert_eq!(table.check(&n2, RouteVersion(4), good), Checked::Apart);
+    assert_eq!(table.check(&node("n3", 1), at, good), Checked::Apart);
+
+    assert!(table.lose_one(&n2.name));
+    let held = hash(&table);
+    assert_eq!(table.check(&n2, at, good), Checked::Drift { held });
+    send_again(&mut table, &n2, 3, &filters);
+    assert_eq!(table.check(&n2, at, good), Checked::Same);
+
+    // The table itself lost it, the slice did not.
+    let index = table.node_index(&n2).unwrap();
+    table.withdraw("b", index);
+    assert_eq!(matched(&table, "b").1, [""; 0]);
+    assert_eq!(table.check(&n2, at, good), Checked::Drift { held: good });
+    send_again(&mut table, &n2, 3, &filters);
+    assert_eq!(table.check(&n2, at, good), Checked::Same);
+    assert_eq!(matched(&table, "b").1, ["n2"]);
+    assert!(!table.lose_one(&node("n3", 1).name));
+}

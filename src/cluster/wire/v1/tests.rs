@@ -80,6 +80,13 @@ fn the_bytes_of_every_frame_are_frozen() {
             "0a01036140680701",
         ),
         (Frame::Leaving { reason: "left" }, "0b046c656674"),
+        (
+            Frame::SliceMark {
+                version: RouteVersion(2),
+                hash: 3,
+            },
+            "0c0203",
+        ),
     ];
     for (frame, bytes) in golden {
         let encoded = encode(&frame);
