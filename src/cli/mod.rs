@@ -12,6 +12,7 @@ pub mod log;
 mod mqtt;
 mod passwd;
 mod sessions;
+mod shed;
 mod show;
 mod steering;
 mod table;
@@ -56,7 +57,7 @@ fn misused(error: &clap::Error) -> ExitCode {
 
 /// Runs a node until it is told to stop. Nothing is opened before the configuration is known good.
 fn start(args: StartArgs) -> Result<ExitCode, Failure> {
-    let config = Config::load(&Flags::from(args), &Environment::of_process())?;
+    let config = Config::load(&Flags::from(args), &shed::environment())?;
     config.prepare_data_dir()?;
     let log = log::init(config.log).map_err(|error| Failure::command(format!("cannot log: {error}")))?;
     let ended = crate::node::run(config);

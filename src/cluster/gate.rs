@@ -6,10 +6,11 @@
 //! Tells:    Connector (Offer), peers (a new Peer), whoever takes control connections
 //! Dies of:  a socket that cannot be bound; never of what comes in
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, WrapFuture};
 use futures_util::future::LocalBoxFuture;
@@ -23,9 +24,10 @@ use super::dial::prepare;
 use super::peer::Ticket;
 use super::wire::v1::{self, Answer, Hello, Refusal};
 use super::wire::{self, VERSIONS, WireError};
-use crate::limits::{GATE_HANDSHAKES_MAX, HANDSHAKE_DEADLINE};
+use crate::limits::{GATE_HANDSHAKES_MAX, HANDSHAKE_DEADLINE, PROOF_FAILURE_WINDOW};
 use crate::node_name::NodeId;
-use crate::registry::{HandshakeError, Identity, Purpose, prove_as_server};
+use crate::registry::attempts::Attempts;
+use crate::registry::{HandshakeError, Identity, Proved, Purpose, prove_as_server};
 
 /// Pause after the system refused to accept (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -51,6 +53,10 @@ pub struct Gate {
     handshakes: usize,
     /// Nothing is accepted until one of them is done.
     paused: bool,
+    /// Addresses that failed to prove the cookie.
+    attempts: Rc<RefCell<Attempts>>,
+    /// Connections that were closed unheard since that was last told, and when it was.
+    unheard: (u64, Option<Instant>),
 }
 
 /// Why a connection came to nothing; told in the log.
@@ -103,6 +109,8 @@ impl Gate {
             listener: Rc::new(listener),
             handshakes: 0,
             paused: false,
+            attempts: Rc::default(),
+            unheard: (0, None),
         })
     }
 
@@ -129,9 +137,13 @@ impl Gate {
     }
 
     fn took(&mut self, stream: TcpStream, from: SocketAddr, ctx: &mut Context<Self>) {
+        if !self.hears(from.ip()) {
+            return;
+        }
         self.handshakes += 1;
         let (cluster, control) = (self.cluster.clone(), self.control.clone());
-        let greeted = async move { greet(&cluster, &control, stream).await };
+        let attempts = self.attempts.clone();
+        let greeted = async move { greet(&cluster, &control, &attempts, (stream, from.ip())).await };
         ctx.spawn(greeted.into_actor(self).map(move |greeted, me, ctx| {
             me.handshakes -= 1;
             match greeted {
@@ -152,6 +164,27 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Whether an address may try: neither too often in vain nor too many at once. Loopback may: see
+    /// [`Attempts`]. An address that tries on must not fill the log either.
+    fn hears(&mut self, address: IpAddr) -> bool {
+        let now = Instant::now();
+        if is_loopback(address) {
+            return true;
+        }
+        let Err(why) = self.attempts.borrow_mut().begin(address, now) else {
+            return true;
+        };
+        let (count, told) = &mut self.unheard;
+        *count += 1;
+        if told.is_none_or(|told| now >= told + PROOF_FAILURE_WINDOW) {
+            tracing::warn!("{count} connections were closed unheard, the last from {address}: {why}");
+            (*count, *told) = (0, Some(now));
+        }
+        false
+    }
+}
+
 impl Actor for Gate {
     type Context = Context<Self>;
 
@@ -160,10 +193,17 @@ impl Actor for Gate {
     }
 }
 
-async fn greet(cluster: &Cluster, control: &TakeControl, mut stream: TcpStream) -> Result<(), Turned> {
-    prepare(&stream)?;
-    let doors = [Purpose::Link, Purpose::Control];
-    let proved = prove_as_server(&mut stream, &cluster.cookie, &doors, &cluster.me).await?;
+async fn greet(
+    cluster: &Cluster,
+    control: &TakeControl,
+    attempts: &RefCell<Attempts>,
+    (mut stream, from): (TcpStream, IpAddr),
+) -> Result<(), Turned> {
+    let proved = prove(cluster, &mut stream).await;
+    if !is_loopback(from) {
+        attempts.borrow_mut().end(from, proved.is_ok(), Instant::now());
+    }
+    let proved = proved?;
     if proved.purpose == Purpose::Control {
         control(ControlConnection {
             stream,
@@ -176,6 +216,16 @@ async fn greet(cluster: &Cluster, control: &TakeControl, mut stream: TcpStream) 
     let ticket = ticket.map_err(|_| Turned::Silent)??;
     ticket.settle(cluster).await?;
     Ok(())
+}
+
+async fn prove(cluster: &Cluster, stream: &mut TcpStream) -> Result<Proved, Turned> {
+    prepare(stream)?;
+    let doors = [Purpose::Link, Purpose::Control];
+    Ok(prove_as_server(stream, &cluster.cookie, &doors, &cluster.me).await?)
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 /// The opening of docs/PROTOCOL.md, "Links between nodes", as the acceptor.

@@ -10,6 +10,8 @@ mod joining;
 mod links;
 mod mistakes;
 mod routes;
+mod trust;
+mod trust_leaks;
 
 use harness::host::{Host, Node, eventually};
 

@@ -117,9 +117,13 @@ impl Host {
 
     /// Starts `name` without waiting for it.
     pub fn spawn(&self, name: &str, more: &[&str]) -> Node {
+        self.spawn_by(self.ermine(), name, more)
+    }
+
+    /// Starts `name` by the binary in an environment of the test's.
+    pub fn spawn_by(&self, mut command: Command, name: &str, more: &[&str]) -> Node {
         let port = free_port();
         let listen = format!("127.0.0.1:{port}");
-        let mut command = self.ermine();
         command.args(["start", "--name", name, "--allow-crash"]);
         command.arg("--data-dir").arg(self.data_dir(name));
         // The listeners of a file would be replaced by the flag's.
