@@ -6,6 +6,8 @@
 //! process with status 70.
 
 mod census;
+mod checking;
+mod draining;
 mod outline;
 mod plan;
 mod process;

@@ -20,6 +20,7 @@ use crate::broker::router::Router;
 use crate::broker::sys::Sys;
 use crate::broker::wills::Wills;
 use crate::cluster::connector::Connector;
+use crate::cluster::discovery::Discovery;
 use crate::cluster::dist::Dist;
 use crate::cluster::gate::Gate;
 use crate::limits::{CONNECTIONS_MAX, HTTP_VISITS_MAX, PEERS_MAX, SESSIONS_PER_SHARD_MAX, TOPICS_MAX};
@@ -123,7 +124,7 @@ fn cluster(plan: &Plan) -> ChildSpec {
             intensity: Intensity::new(1, 5),
             max_children: PEERS_MAX,
         };
-        let children = vec![
+        let mut children = vec![
             Dist::spec(&wing),
             ChildSpec::dynamic("peers", &wing.arbiter, spec, &wing.peers),
             Gate::spec(&wing, &below.take_control()),
@@ -131,6 +132,9 @@ fn cluster(plan: &Plan) -> ChildSpec {
                 .name(&below.registry),
             Connector::spec(&wing),
         ];
+        if !below.config.places.is_empty() {
+            children.push(Discovery::spec(&wing, &below.config.places));
+        }
         let intensity = below.intensity("cluster", Intensity::new(3, 60));
         SupervisorSpec::new(Strategy::RestForOne, intensity, children)
     })

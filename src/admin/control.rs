@@ -27,7 +27,8 @@ use tokio::time::timeout;
 
 use crate::admin::census::Census;
 use crate::admin::protocol::{
-    Access, ClientEntry, ClusterStatus, JoinStep, ListenerEntry, NodeStatus, Reply, Request, RouteEntry,
+    Access, ClientEntry, ClusterStatus, DrainOrder, Greeting, JoinStep, ListenerEntry, NodeStatus, Reach,
+    Reply, Request, RouteEntry,
 };
 use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::node_name::NodeName;
@@ -46,6 +47,9 @@ const REPLY_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest work on one command. A join waits for a route table and has its own deadlines within this.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(120);
 
+/// Longest drain: its rate is the operator's.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
 /// What the node around it does for Control. Every `Err` is one sentence for the operator.
 pub trait Surroundings: Send + Sync + 'static {
     /// The node; what the tree knows is filled in by Control.
@@ -62,6 +66,21 @@ pub trait Surroundings: Send + Sync + 'static {
     fn join(&self, other: NodeName, steps: mpsc::Sender<JoinStep>) -> LocalBoxFuture<'_, Result<(), String>>;
     /// Leaves the cluster.
     fn leave(&self) -> LocalBoxFuture<'_, Result<(), String>>;
+    /// Forces a member out.
+    fn expel(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>>;
+    /// Sends the clients away and leaves the cluster; tells each step as it ends.
+    fn drain(
+        &self,
+        order: DrainOrder,
+        steps: mpsc::Sender<JoinStep>,
+    ) -> LocalBoxFuture<'_, Result<(), String>>;
+    /// Finds out whether another node could be joined; tells each step as it ends. Changes nothing.
+    fn check(&self, other: NodeName, steps: mpsc::Sender<JoinStep>)
+    -> LocalBoxFuture<'_, Result<(), String>>;
+    /// What a node that checks is told.
+    fn greet(&self, from: NodeName, clock_ms: u64) -> LocalBoxFuture<'_, Result<Greeting, String>>;
+    /// Whether these nodes are reached from here, for a node that checks.
+    fn reach(&self, from: NodeName, nodes: Vec<NodeName>, canary: bool) -> LocalBoxFuture<'_, Vec<Reach>>;
     /// Reads files again: one sentence for each, `Err` where what was there before stays.
     fn reload(&self) -> LocalBoxFuture<'_, Vec<Result<String, String>>>;
     /// Lets the router lose a route of that node without a word, as a bug would.
@@ -177,15 +196,18 @@ impl Connection {
         } else {
             tracing::debug!(from = %self.from, "control: {}", request.words());
         }
-        let stop = request == Request::Stop;
+        let (stop, deadline) = match &request {
+            Request::Drain(order) => (order.stop, DRAIN_DEADLINE),
+            request => (*request == Request::Stop, COMMAND_DEADLINE),
+        };
         let surroundings = options.surroundings.clone();
-        let answered = timeout(COMMAND_DEADLINE, answers::answer(&options, request, &mut self)).await;
+        let answered = timeout(deadline, answers::answer(&options, request, &mut self)).await;
         let end = match answered {
             Ok(Ok(())) => Reply::Done,
             Ok(Err(sentence)) => Reply::Failed(sentence),
             Err(_) => Reply::Failed(format!(
                 "not done within {} s: see the node's log",
-                COMMAND_DEADLINE.as_secs()
+                deadline.as_secs()
             )),
         };
         if let Reply::Failed(sentence) = &end {
@@ -193,7 +215,7 @@ impl Connection {
         }
         // Who is no longer there does not miss the end.
         let _ = self.reply(&end).await;
-        if stop {
+        if stop && end == Reply::Done {
             surroundings.stop();
         }
     }

@@ -11,11 +11,13 @@
 //! The order of variants and fields is the encoding: new ones go to the end, and golden tests freeze
 //! the bytes.
 
+mod members;
 mod sessions;
 
 use serde::{Deserialize, Serialize};
 
 use crate::node_name::{Incarnation, NodeName};
+pub use members::{ClusterStatus, DrainOrder, ForcedOut, Greeting, JoinStep, Left, Member, Reach};
 pub use sessions::{Access, ClientDetail, SubscriptionEntry};
 
 /// Entries of a list in one reply. With the longest entries (a filter of 64 KiB and its nodes) a chunk
@@ -96,6 +98,38 @@ pub enum Request {
     Reload,
     /// Answered with [`Reply::Listeners`] in the order of the configuration.
     Listeners,
+    /// Forces a member out. Answered with one [`Reply::Cluster`].
+    Expel {
+        /// Whom.
+        node: NodeName,
+    },
+    /// Sends the clients away, then leaves. Answered with a [`Reply::Step`] as each step ends, and one
+    /// [`Reply::Cluster`].
+    Drain(DrainOrder),
+    /// Finds out whether the node could join another, and why not. Answered with a [`Reply::Step`] as each
+    /// step ends.
+    Check {
+        /// The other node.
+        other: NodeName,
+    },
+    /// A node that checks the way to this one says who it is. Answered with one [`Reply::Greeting`].
+    Greet {
+        /// Who checks.
+        from: NodeName,
+        /// What its clock shows, in milliseconds since 1970.
+        clock_ms: u64,
+    },
+    /// A node that checks asks whether these are reached from here. Answered with one [`Reply::Reached`].
+    Reach {
+        /// Who checks.
+        from: NodeName,
+        /// Whom to try; at most [`crate::limits::NODES_MAX`].
+        nodes: Vec<NodeName>,
+        /// Whether a canary is to fly, or a proved connection is enough.
+        canary: bool,
+    },
+    /// Answered with the same in [`Reply::Canary`]: large enough to show what small frames do not.
+    Canary(Vec<u8>),
 }
 
 /// What an operator can do to a child of the tree, besides crashing it.
@@ -153,6 +187,12 @@ impl Request {
             Self::Subscriptions => "subscriptions".into(),
             Self::Metrics => "metrics".into(),
             Self::Access => "token".into(),
+            Self::Expel { node } => format!("cluster force-leave {node}"),
+            Self::Drain(order) => order.words(),
+            Self::Check { other } => format!("cluster check {other}"),
+            Self::Greet { from, .. } => format!("a check by {from}"),
+            Self::Reach { from, nodes, .. } => format!("{} ways for a check by {from}", nodes.len()),
+            Self::Canary(bytes) => format!("a canary of {} bytes", bytes.len()),
         }
     }
 
@@ -166,6 +206,8 @@ impl Request {
                 | Self::Steer { .. }
                 | Self::Join { .. }
                 | Self::Leave
+                | Self::Expel { .. }
+                | Self::Drain(_)
                 | Self::Stop
                 | Self::Kick { .. }
                 | Self::Access
@@ -211,6 +253,12 @@ pub enum Reply {
     Reloaded(Vec<(bool, String)>),
     /// A chunk of the listeners.
     Listeners(Vec<ListenerEntry>),
+    /// What a checking node is told of this one.
+    Greeting(Greeting),
+    /// Whom this node reaches, in the order asked.
+    Reached(Vec<Reach>),
+    /// The same bytes as came.
+    Canary(Vec<u8>),
 }
 
 /// A node. Times are milliseconds since 1970.
@@ -353,55 +401,6 @@ pub struct ListenerEntry {
     pub refused: u64,
     /// The limits that hold for its clients: key and value as in a configuration.
     pub limits: Vec<(String, String)>,
-}
-
-/// The cluster as one node sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterStatus {
-    /// The node that was asked.
-    pub node: NodeName,
-    /// All members, itself included, in the order of names.
-    pub members: Vec<Member>,
-}
-
-/// One member of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Its name.
-    pub node: NodeName,
-    /// Which life of it; nothing if it was never met.
-    pub incarnation: Option<Incarnation>,
-    /// Whether it runs, as far as the node that was asked can tell.
-    pub running: bool,
-    /// `local`, `joining`, `opening`, `up`, `suspect`, `closing` or `down`.
-    pub link: String,
-    /// Since when the link is in that state.
-    pub since_ms: u64,
-    /// Routes held of it.
-    pub routes: u64,
-    /// Version of its slice of the route table.
-    pub routes_version: u64,
-    /// Last measured round trip, in µs.
-    pub round_trip_us: Option<u64>,
-    /// Messages sent to it over the present link.
-    pub sent: u64,
-    /// Messages received from it over the present link.
-    pub received: u64,
-    /// Why the link is down, if it is.
-    pub reason: Option<String>,
-    /// Whether the routes held of it were found to differ from what it has, and are not repaired.
-    pub route_drift: bool,
-}
-
-/// A step of a join that has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JoinStep {
-    /// `name`, `registry`, `connection`, `version`, `cookie`, `route sync` or `canary`.
-    pub step: String,
-    /// Whether it went well; a join ends with the first step that did not.
-    pub ok: bool,
-    /// What was found, on one line.
-    pub detail: String,
 }
 
 /// What an entry of a list weighs in a frame, roughly.

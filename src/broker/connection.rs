@@ -20,6 +20,7 @@ use self::doorstep::Turned;
 use self::held::Held;
 use super::admission::{Admission, Threshold};
 use super::clients::{Connect, ConnectError};
+use super::crowd::Elsewhere;
 use super::door::{Seat, Terms};
 use super::session::{Arrival, Claim};
 use super::tables::Tables;
@@ -58,6 +59,7 @@ pub struct Connection {
 enum Hello {
     Admitted(Box<Admitted>),
     Refused(Encoder, ReasonCode),
+    SentAway(Encoder, Elsewhere),
     Malformed(DecodeError),
     Closed,
 }
@@ -145,7 +147,12 @@ async fn greet(tables: &Arc<Tables>, worker: usize, mut transport: Transport, or
         }
         Hello::Refused(encoder, reason) => {
             counters.connects_refused.one();
-            refuse(&mut transport, encoder, reason).await;
+            refuse(&mut transport, encoder, reason, None).await;
+        }
+        Hello::SentAway(encoder, elsewhere) => {
+            counters.connects_refused.one();
+            let (reason, server) = (elsewhere.refusal(), elsewhere.reference());
+            refuse(&mut transport, encoder, reason, server).await;
         }
         Hello::Malformed(error) => {
             counters.connects_refused.one();
@@ -181,6 +188,9 @@ async fn come_in(tables: &Arc<Tables>, worker: usize, transport: &mut Transport,
         }
     };
     let encoder = Encoder::for_client(&connect);
+    if let Some(elsewhere) = origin.terms().node.elsewhere() {
+        return Hello::SentAway(encoder, elsewhere);
+    }
     let (mut attach, refused) = attach(connect, origin.terms());
     if let Some(reason) = refused {
         return Hello::Refused(encoder, reason);
@@ -268,15 +278,21 @@ async fn adopt(tables: &Arc<Tables>, worker: usize, arrival: Arrival) {
         tables.counters[worker].connects_refused.one();
         tracing::warn!(client = %client_id, %error, "a CONNECT was refused");
         if let Ok(mut transport) = arrival.transport.resume() {
-            refuse(&mut transport, encoder, error.reason()).await;
+            refuse(&mut transport, encoder, error.reason(), None).await;
         }
     }
 }
 
 /// Refuses a CONNECT; a 5.0 client reads why, if that fits into what it takes `[MQTT-3.2.2-19]`.
-async fn refuse(transport: &mut Transport, encoder: Encoder, reason: ReasonCode) {
+async fn refuse(
+    transport: &mut Transport,
+    encoder: Encoder,
+    reason: ReasonCode,
+    server_reference: Option<ByteString>,
+) {
     let properties = ConnAckProperties {
         reason_string: reason.reason_string(),
+        server_reference,
         ..ConnAckProperties::default()
     };
     let packet = Packet::ConnAck(Box::new(ConnAck {

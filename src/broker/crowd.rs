@@ -7,14 +7,16 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use ahash::AHashMap;
+use bytestring::ByteString;
 
 use super::counters::Counters;
 use super::throttle::Bucket;
 use crate::limits::CROWD_ADDRESSES_MAX;
+use crate::mqtt::reason::ReasonCode;
 
 /// What a listener lets in. 0 is no limit in all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,15 +66,66 @@ pub struct NodeCrowd {
     connections: AtomicUsize,
     /// 0 is no limit.
     connections_max: usize,
+    /// Set while the node is being emptied.
+    elsewhere: RwLock<Option<Elsewhere>>,
+}
+
+/// Where clients are sent while a node is being emptied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The Server Reference for 5.0 clients, and whether it is for good.
+    pub server: Option<(ByteString, bool)>,
+}
+
+impl Elsewhere {
+    /// The reference alone.
+    #[must_use]
+    pub fn reference(&self) -> Option<ByteString> {
+        self.server.as_ref().map(|(server, _)| server.clone())
+    }
+
+    /// What those hear that have a connection: 0x9C, 0x9D or 0x8B.
+    #[must_use]
+    pub fn farewell(&self) -> ReasonCode {
+        self.redirection().unwrap_or(ReasonCode::ServerShuttingDown)
+    }
+
+    /// What those hear that want one: 0x9C, 0x9D or 0x88; 0x8B is no reason of a CONNACK `[MQTT-3.2.2-8]`.
+    #[must_use]
+    pub fn refusal(&self) -> ReasonCode {
+        self.redirection().unwrap_or(ReasonCode::ServerUnavailable)
+    }
+
+    fn redirection(&self) -> Option<ReasonCode> {
+        let (_, moved) = self.server.as_ref()?;
+        Some(if *moved {
+            ReasonCode::ServerMoved
+        } else {
+            ReasonCode::UseAnotherServer
+        })
+    }
 }
 
 impl NodeCrowd {
+    /// From now on whoever says CONNECT is sent away; or, without a place, is let in again.
+    pub fn send_away(&self, elsewhere: Option<Elsewhere>) {
+        *self.elsewhere.write().unwrap_or_else(PoisonError::into_inner) = elsewhere;
+    }
+
+    /// Where clients are sent, if the node is being emptied.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<Elsewhere> {
+        let elsewhere = self.elsewhere.read().unwrap_or_else(PoisonError::into_inner);
+        elsewhere.clone()
+    }
+
     /// Nobody is in yet.
     #[must_use]
     pub fn new(connections_max: usize) -> Arc<Self> {
         Arc::new(Self {
             connections: AtomicUsize::new(0),
             connections_max,
+            elsewhere: RwLock::default(),
         })
     }
 

@@ -58,6 +58,7 @@ use crate::session::event::{Attach, Event, SubscribeRequest};
 mod access;
 mod brake;
 mod effects;
+pub mod farewell;
 mod replay;
 mod turn;
 mod wire;

@@ -6,6 +6,10 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::config::Flags;
 
+mod cluster;
+
+pub(super) use cluster::{ClusterCommand, LeaveArgs};
+
 /// A clustered MQTT broker that works the way Erlang/OTP works.
 #[derive(Parser, Debug)]
 #[command(
@@ -184,23 +188,6 @@ pub(super) enum ClientsCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-}
-
-/// `ermine cluster …`
-#[derive(Subcommand, Debug)]
-pub(super) enum ClusterCommand {
-    /// Join another node, and thereby all that it is joined with
-    Join {
-        /// The other node
-        #[arg(value_name = "NAME@HOST")]
-        other: String,
-        #[command(flatten)]
-        list: ListArgs,
-    },
-    /// Show the members: since when, state of the link, routes held of each
-    Status(ListArgs),
-    /// Leave the cluster; the node goes on alone
-    Leave(ListArgs),
 }
 
 /// `ermine cookie …`

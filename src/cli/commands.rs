@@ -5,11 +5,11 @@ use std::io::Write;
 
 use crate::admin::client::Operator;
 use crate::admin::control::outline_entry;
-use crate::admin::protocol::{Access, ClusterStatus, Reply, Request, Steering, TreeEntry};
-use crate::cli::args::{ClusterCommand, Command, CookieArgs, CookieCommand, ListArgs, NodeArgs, TreeArgs};
+use crate::admin::protocol::{Access, Reply, Request, Steering, TreeEntry};
+use crate::cli::args::{Command, CookieArgs, CookieCommand, ListArgs, NodeArgs, TreeArgs};
 use crate::cli::failure::Failure;
 use crate::cli::steering::{self, steer};
-use crate::cli::{check_config, drawing, mqtt, passwd, sessions, show, watch};
+use crate::cli::{check_config, cluster, drawing, mqtt, passwd, sessions, show, watch};
 use crate::config::{Config, Environment, Flags};
 use crate::node_name::NodeName;
 use crate::registry::wire::Registration;
@@ -26,9 +26,7 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Names { cookie, output } => block_on(names(cookie, output.json)),
         Command::Status(list) => block_on(status(list)),
-        Command::Cluster(ClusterCommand::Status(list)) => block_on(cluster_status(list)),
-        Command::Cluster(ClusterCommand::Join { other, list }) => block_on(join(other, list)),
-        Command::Cluster(ClusterCommand::Leave(list)) => block_on(leave(list)),
+        Command::Cluster(command) => block_on(cluster::run(command)),
         Command::Routes(list) => block_on(routes(list)),
         Command::Listeners(list) => block_on(listeners(list)),
         Command::Clients(args) => block_on(sessions::clients(args)),
@@ -76,15 +74,15 @@ pub(super) fn say(text: &str) {
 
 /// What an operator says about where nodes are found: the flags, else the node's configuration, else the
 /// environment and the defaults, as for the node itself.
-struct Whereabouts {
-    cookie: CookieSource,
-    registry: Endpoint,
+pub(super) struct Whereabouts {
+    pub(super) cookie: CookieSource,
+    pub(super) registry: Endpoint,
     /// The node of the configuration.
     node: Option<NodeName>,
 }
 
 impl Whereabouts {
-    fn of(args: &CookieArgs) -> Result<Self, Failure> {
+    pub(super) fn of(args: &CookieArgs) -> Result<Self, Failure> {
         let environment = Environment::of_process();
         let mut registry =
             Endpoint::from_environment(None).map_err(|error| Failure::usage(error.to_string()))?;
@@ -115,7 +113,7 @@ impl Whereabouts {
     }
 
     /// The cookie of this operator; a command never makes one.
-    fn secret(&self) -> Result<Cookie, Failure> {
+    pub(super) fn secret(&self) -> Result<Cookie, Failure> {
         self.cookie
             .load()
             .map_err(|error| Failure::command(error.to_string()))
@@ -126,7 +124,7 @@ impl Whereabouts {
     }
 }
 
-fn node_name(text: &str) -> Result<NodeName, Failure> {
+pub(super) fn node_name(text: &str) -> Result<NodeName, Failure> {
     text.parse().map_err(|error| Failure::usage(format!("{error}")))
 }
 
@@ -165,6 +163,11 @@ impl Found {
     /// Asks, and hands on every reply but the last.
     pub(super) async fn ask(&self, request: Request, take: impl FnMut(Reply)) -> Result<(), Failure> {
         Ok(self.operator.ask(&self.node, &request, take).await?)
+    }
+
+    /// What the registry knows of the node.
+    pub(super) fn registration(&self) -> &Registration {
+        &self.node
     }
 
     /// The node's name.
@@ -236,69 +239,6 @@ async fn status(args: ListArgs) -> Result<(), Failure> {
     } else {
         show::status(&status)
     });
-    Ok(())
-}
-
-fn cluster(reply: Reply) -> Option<ClusterStatus> {
-    match reply {
-        Reply::Cluster(status) => Some(status),
-        _ => None,
-    }
-}
-
-fn say_cluster(json: bool, status: &ClusterStatus) {
-    say(&if json {
-        show::cluster_json(status)
-    } else {
-        show::cluster(status)
-    });
-}
-
-async fn cluster_status(args: ListArgs) -> Result<(), Failure> {
-    let found = Found::find(&args.node, None).await?;
-    say_cluster(
-        args.output.json,
-        &found.one(Request::ClusterStatus, cluster).await?,
-    );
-    Ok(())
-}
-
-/// Prints each step as it ends; with JSON only the cluster, when all is done.
-async fn join(other: String, args: ListArgs) -> Result<(), Failure> {
-    let other = node_name(&other)?;
-    let json = args.output.json;
-    let found = Found::find(&args.node, Some(&other)).await?;
-    if found.node.node.name == other {
-        return Err(Failure::command(format!(
-            "{other} cannot join itself: name another node"
-        )));
-    }
-    let joined = found.one(Request::Join { other: other.clone() }, |reply| match reply {
-        Reply::Step(step) => {
-            if !json {
-                // Why a step failed is said once, on standard error.
-                let detail = if step.ok { step.detail.as_str() } else { "" };
-                say(&show::step(&step.step, step.ok, detail));
-            }
-            None
-        }
-        other => cluster(other),
-    });
-    let status = joined.await?;
-    if !json {
-        say(&format!("{} joined {other}.\n\n", found.node.node.name));
-    }
-    say_cluster(json, &status);
-    Ok(())
-}
-
-async fn leave(args: ListArgs) -> Result<(), Failure> {
-    let found = Found::find(&args.node, None).await?;
-    let status = found.one(Request::Leave, cluster).await?;
-    if !args.output.json {
-        say(&format!("{} left the cluster.\n\n", found.node.node.name));
-    }
-    say_cluster(args.output.json, &status);
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! is one sentence on standard error.
 
 mod args;
+mod cluster;
 mod commands;
 mod drawing;
 mod failure;

@@ -195,6 +195,7 @@ pub(super) fn cluster(cluster: &ClusterStatus) -> String {
         "LINK",
         "SINCE",
         ">RTT µs",
+        "CANARY",
         ">ROUTES",
         ">VERSION",
         "INCARNATION",
@@ -210,6 +211,7 @@ pub(super) fn cluster(cluster: &ClusterStatus) -> String {
             member
                 .round_trip_us
                 .map_or_else(|| "-".into(), |us| us.to_string()),
+            member.canary.clone().unwrap_or_else(|| "-".into()),
             member.routes.to_string(),
             member.routes_version.to_string(),
             member
@@ -221,7 +223,26 @@ pub(super) fn cluster(cluster: &ClusterStatus) -> String {
             },
         ]);
     }
-    table.render()
+    for left in &cluster.left {
+        let (status, note) = match &left.forced_out_by {
+            Some(by) => ("out", format!("forced out by {by}")),
+            None => ("left", String::new()),
+        };
+        let mut row = vec![left.node.to_string(), status.into(), "-".into(), utc(left.at_ms)];
+        row.extend(["-", "-", "-", "-", "-"].map(str::to_owned));
+        row.push(note);
+        table.row(row);
+    }
+    let mut text = table.render();
+    if let Some(out) = &cluster.forced_out {
+        text.push_str(&format!(
+            "{} was forced out by {} at {} and works alone: `ermine cluster join` brings it back\n",
+            cluster.node,
+            out.by,
+            utc(out.at_ms)
+        ));
+    }
+    text
 }
 
 /// The same as JSON, with the two lists that EMQX has, and the members as they are.
@@ -240,6 +261,8 @@ pub(super) fn cluster_json(cluster: &ClusterStatus) -> String {
         "running_nodes": names(true),
         "stopped_nodes": names(false),
         "members": cluster.members,
+        "left": cluster.left,
+        "forced_out": cluster.forced_out,
     }))
 }
 
@@ -273,6 +296,7 @@ mod tests {
             received: 0,
             reason: (!running).then(|| "connection refused".into()),
             route_drift: false,
+            canary: running.then(|| "both".into()),
         }
     }
 
@@ -281,6 +305,8 @@ mod tests {
         ClusterStatus {
             node: "a@h".parse().unwrap(),
             members,
+            left: vec![],
+            forced_out: None,
         }
     }
 
@@ -299,7 +325,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[1],
-            "a@h   running  up    1970-01-01T00:00:00Z       -       3        7  -"
+            "a@h   running  up    1970-01-01T00:00:00Z       -  both         3        7  -"
         );
         assert!(lines[2].ends_with("-            connection refused"));
     }

@@ -2,7 +2,8 @@
 //!
 //! Parent:   cluster (rest_for_one), permanent
 //! Owns:     the membership; after a restart it is read from the members file and the board
-//! Asked by: Gate (Offer), Peer (News), operators and the node's drain (Join, Leave, Status, Drain)
+//! Asked by: Gate (Offer), Peer (News), Discovery (Seeds), operators and the node's drain (Join, Leave, Expel,
+//!           Status, Drain)
 //! Tells:    peers (a new Peer), Peer (Order), whoever listens to a join (JoinStep)
 //! Dies of:  our bugs only; a members file that cannot be read is set aside with a warning
 
@@ -28,6 +29,10 @@ use super::wire::v1::{Answer, Hello, MemberRecord, Refusal};
 use crate::broker::links::RoutesHeld;
 use crate::limits::{DRAIN_LINKS_WITHIN, JOIN_SETTLES_WITHIN, LINK_RESUME_UNREGISTERED_WITHIN, PEER_TICK};
 use crate::node_name::{NodeId, NodeName};
+
+mod orders;
+
+pub use orders::{Expel, Seeds};
 
 /// Gate → Connector: a node that proved the cookie wants a link.
 #[derive(Debug, Message)]
@@ -139,7 +144,11 @@ impl Connector {
 
     fn feed(&mut self, event: Event, ctx: &mut Context<Self>) {
         let mut effects = Vec::new();
+        let was_out = self.membership.is_out();
         self.membership.handle(event, now(), &mut effects);
+        if !was_out {
+            self.say_if_forced_out();
+        }
         for effect in effects {
             self.carry_out(effect, ctx);
         }
@@ -321,6 +330,7 @@ impl Actor for Connector {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.say_if_forced_out();
         for row in self.cluster.board.rows() {
             if matches!(row.state, LinkState::Up | LinkState::Suspect) {
                 self.feed(Event::Linked(row.node), ctx);

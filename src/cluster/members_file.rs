@@ -66,6 +66,7 @@ mod tests {
             name: other.clone(),
             stamp: 7,
             left: true,
+            by: None,
         }];
         save(&path, &me, members.clone()).unwrap();
         assert_eq!(load(&path, &me).unwrap(), members);

@@ -15,13 +15,14 @@
 //! | **left** | only by a join | | | | | |
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::wire::v1::{Hello, MemberRecord, Refusal};
 use crate::limits::{HANDSHAKE_DEADLINE, NODES_MAX, RECONNECT_PAUSE};
 use crate::node_name::{NodeId, NodeName};
 
 mod member;
+mod orders;
 
 use member::Dial;
 pub use member::{Member, State};
@@ -42,6 +43,11 @@ pub enum Event {
     Join(NodeName),
     /// An operator asks this node to leave: it forgets all others, and they forget it.
     Leave,
+    /// An operator forces another member out, dead or not. When it returns it is told so.
+    Expel(NodeName),
+    /// Nodes that the configuration or DNS names: all of them, each time. Those that are unknown are dialled
+    /// until they are linked, but for a node that left: then only an operator's join counts.
+    Seeds(Vec<NodeName>),
     /// A linked node told what it knows: in the opening of a link or in a `Members` frame.
     Heard {
         /// Who told; ignored unless it is a member, so that no late frame undoes a leave.
@@ -93,6 +99,8 @@ pub struct Membership {
     me: NodeId,
     /// When we left last: who remembers us from before that is told so.
     left_at: u64,
+    /// Who forced us out then, if somebody did.
+    out_by: Option<NodeName>,
     members: BTreeMap<NodeName, Member>,
     /// State of the generator of jitter.
     seed: u64,
@@ -106,11 +114,13 @@ impl Membership {
         let mut this = Self {
             me,
             left_at: 0,
+            out_by: None,
             members: BTreeMap::new(),
             seed,
         };
         for record in remembered {
             if record.name == this.me.name {
+                this.out_by = record.by.clone();
                 this.left_at = if record.left {
                     record.stamp
                 } else {
@@ -142,16 +152,30 @@ impl Membership {
             .is_some_and(|member| member.state != State::Left)
     }
 
+    /// Whether this node left its cluster, or was forced out, and has not joined one since.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.left_at != 0 && self.members.is_empty()
+    }
+
+    /// Who forced this node out, and when, if it is out for that.
+    #[must_use]
+    pub fn forced_out(&self) -> Option<(&NodeName, SystemTime)> {
+        let by = self.out_by.as_ref().filter(|_| self.is_out())?;
+        Some((by, SystemTime::UNIX_EPOCH + Duration::from_micros(self.left_at)))
+    }
+
     /// What this node tells others and writes to its members file: itself first.
     #[must_use]
     pub fn records(&self) -> Vec<MemberRecord> {
         let of = |(name, member): (&NodeName, &Member)| member.record(name);
-        let left = self.left_at != 0 && self.members.is_empty();
+        let left = self.is_out();
         let stamp = if left { self.left_at } else { self.left_at + 1 };
         let me = MemberRecord {
             name: self.me.name.clone(),
             stamp,
             left,
+            by: self.out_by.clone().filter(|_| left),
         };
         let sure = self.members.iter().filter(|(_, member)| !member.tentative);
         std::iter::once(me).chain(sure.map(of)).collect()
@@ -196,7 +220,9 @@ impl Membership {
         let dials = !matches!(event, Event::Linked(_));
         match event {
             Event::Join(name) => self.join(name, now),
-            Event::Leave => self.leave(self.next_stamp(now), out),
+            Event::Leave => self.leave(self.next_stamp(now), None, out),
+            Event::Expel(name) => self.expel(&name, now, out),
+            Event::Seeds(names) => self.seed(names, now),
             Event::Heard { from, records } if self.holds(&from) => self.hear(records, now, out),
             Event::Heard { .. } => {}
             Event::Welcomed(name) => self.welcomed(&name, now),
@@ -214,45 +240,6 @@ impl Membership {
         if let Some(at) = self.next_due() {
             out.push(Effect::WakeAt(at));
         }
-    }
-
-    fn join(&mut self, name: NodeName, now: Now) {
-        let known = self
-            .members
-            .get(&name)
-            .is_some_and(|member| member.state != State::Left);
-        if name == self.me.name || (!known && self.members.len() >= NODES_MAX) {
-            return;
-        }
-        if !known {
-            let tombstone = self.members.get(&name).map(|member| member.stamp);
-            let (was_left, stamp) = (tombstone.is_some(), tombstone.unwrap_or(0));
-            let fresh = Member {
-                tentative: true,
-                was_left,
-                ..Member::joining(stamp, now)
-            };
-            self.members.insert(name.clone(), fresh);
-        }
-        let member = self.members.get_mut(&name).expect("inserted above or known");
-        if !matches!(member.state, State::Up | State::Suspect) {
-            member.join = true;
-            if !matches!(member.dial, Dial::Running { .. }) {
-                member.dial = Dial::Due(now.instant);
-            }
-        }
-    }
-
-    /// Forgets everybody. No tombstones of the others: told to anybody they would bury them too. Our
-    /// own stamp refuses whoever still takes us for a member.
-    fn leave(&mut self, stamp: u64, out: &mut Vec<Effect>) {
-        self.left_at = self.left_at.max(stamp);
-        let members = std::mem::take(&mut self.members);
-        out.push(Effect::Gossip);
-        let linked = |member: &Member| matches!(member.state, State::Up | State::Suspect);
-        let closed = members.into_iter().filter(|(_, member)| linked(member));
-        out.extend(closed.map(|(name, _)| Effect::Close(name)));
-        out.push(Effect::Save);
     }
 
     /// Merges by stamp. A record of this node itself changes nothing here: only its own operator
@@ -274,7 +261,7 @@ impl Membership {
                     if matches!(member.state, State::Up | State::Suspect) {
                         out.push(Effect::Close(record.name.clone()));
                     }
-                    member.bury(record.stamp, now);
+                    member.bury(record.stamp, record.by, now);
                 }
                 Some(member) if member.state == State::Left => *member = Member::of(&record, now),
                 // Known and alive on both sides: only the later stamp is taken over.
@@ -312,7 +299,7 @@ impl Membership {
         member.set(State::Up, now);
         member.incarnation = Some(node.incarnation);
         (member.dial, member.pause) = (Dial::Idle, RECONNECT_PAUSE.0);
-        (member.join, member.tentative) = (false, false);
+        (member.join, member.tentative, member.by) = (false, false, None);
         if news {
             out.extend([Effect::Gossip, Effect::Save]);
         }
@@ -352,8 +339,8 @@ impl Membership {
             // The operator asked while a dial without the operator's word was running.
             member.dial = Dial::Due(now.instant);
         } else if member.tentative && member.was_left {
-            member.bury(member.stamp, now);
-        } else if member.tentative {
+            member.bury(member.stamp, member.by.clone(), now);
+        } else if member.tentative && !member.seed {
             self.members.remove(name);
         } else {
             member.join = false;
@@ -366,7 +353,7 @@ impl Membership {
     fn refused_as_left(&mut self, record: MemberRecord, now: Now, out: &mut Vec<Effect>) {
         if record.name == self.me.name {
             if record.stamp > self.left_at {
-                self.leave(record.stamp, out);
+                self.leave(record.stamp, record.by, out);
             }
         } else if let Some(member) = self.members.get_mut(&record.name) {
             member.dial = Dial::Idle;
@@ -417,6 +404,7 @@ impl Membership {
             name: self.me.name.clone(),
             stamp: self.left_at,
             left: true,
+            by: self.out_by.clone(),
         }
     }
 

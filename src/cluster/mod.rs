@@ -11,6 +11,7 @@
 //! | one link | [`peer`] |
 //! | the node's own port | [`gate`] |
 //! | joins, leaves, dials, the status | [`connector`], [`dial`], [`status`] |
+//! | whom the configuration and DNS name | [`discovery`] |
 //!
 //! The protocol is in `docs/PROTOCOL.md`, "Links between nodes". All of it runs on one arbiter.
 
@@ -29,6 +30,7 @@ use crate::registry::Cookie;
 pub mod board;
 pub mod connector;
 pub mod dial;
+pub mod discovery;
 pub mod dist;
 pub mod gate;
 pub mod lane;

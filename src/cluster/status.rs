@@ -21,6 +21,21 @@ pub struct ClusterStatus {
     pub stopped_nodes: Vec<NodeName>,
     /// The other members, by name.
     pub members: Vec<MemberStatus>,
+    /// Who left, or was forced out, by name.
+    pub left: Vec<LeftStatus>,
+    /// Who forced this node out and when, if it works alone for that.
+    pub forced_out: Option<(NodeName, SystemTime)>,
+}
+
+/// One that is no longer a member.
+#[derive(Clone, Debug, Serialize)]
+pub struct LeftStatus {
+    /// Its name.
+    pub node: NodeName,
+    /// When it left.
+    pub at: SystemTime,
+    /// Who forced it out, if somebody did.
+    pub by: Option<NodeName>,
 }
 
 /// One other member.
@@ -83,11 +98,22 @@ impl ClusterStatus {
         let mut running_nodes: Vec<_> = named(true).chain([cluster.me.name.clone()]).collect();
         running_nodes.sort();
         let stopped_nodes = named(false).collect();
+        let gone = membership
+            .members()
+            .filter(|(_, member)| member.state == State::Left);
+        let left = gone.map(|(name, member)| LeftStatus {
+            node: name.clone(),
+            at: member.stamped(),
+            by: member.by.clone(),
+        });
+        let forced_out = membership.forced_out().map(|(by, at)| (by.clone(), at));
         Self {
             node: cluster.me.clone(),
             running_nodes,
             stopped_nodes,
             members,
+            left: left.collect(),
+            forced_out,
         }
     }
 }

@@ -10,13 +10,14 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::auth;
 use super::limits::{self, Limits};
 use super::listener::{self, ListenerConfig};
 use super::supervision::{self, Supervision};
 use super::{HostPort, LogFormat, LogLevel, WORKER_THREADS_MAX};
+use super::{auth, cluster};
 use crate::access::settings::Settings;
 use crate::broker::desk::Sharing;
+use crate::cluster::discovery::Places;
 use crate::node_name::NodeName;
 
 /// Largest configuration file that is read, in bytes. A path like `/dev/zero` must end.
@@ -51,6 +52,7 @@ pub(super) struct Draft {
     pub(super) limits: Limits,
     pub(super) sharing: Sharing,
     pub(super) supervision: Supervision,
+    pub(super) places: Places,
     pub(super) admin: AdminDraft,
 }
 
@@ -79,6 +81,7 @@ const TOP: &[&str] = &[
     "auth",
     "acl",
     "supervision",
+    "cluster",
 ];
 const SHARED: &[&str] = &["strategy", "groups"];
 const LOG: &[&str] = &["format", "level"];
@@ -174,6 +177,9 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
     if let Some(table) = top.table("supervision")? {
         let section = Section::new(document, "[supervision]", &supervision::SUPERVISORS, table)?;
         supervision::read(&section, &mut draft.supervision)?;
+    }
+    if let Some(table) = top.table("cluster")? {
+        draft.places = cluster::read(&Section::new(document, "[cluster]", cluster::KEYS, table)?)?;
     }
     Ok(())
 }
@@ -376,7 +382,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 /// The sentence for a key that a section does not have.
 fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
     let (limit_keys, listener_keys) = (limits::names(), listener::keys());
-    let all: [(&str, &[&str]); 12] = [
+    let all: [(&str, &[&str]); 13] = [
         ("the top level", TOP),
         ("[log]", LOG),
         ("[shared_subscriptions]", SHARED),
@@ -387,6 +393,7 @@ fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
         ("[auth.http]", auth::HTTP),
         ("[acl]", auth::ACL),
         ("[supervision]", &supervision::SUPERVISORS),
+        ("[cluster]", cluster::KEYS),
         (supervision::TITLE, &supervision::KEYS),
         // Behind those whose keys it shares.
         ("[[listener]]", &listener_keys),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::cluster;
 use super::file::{AdminDraft, ConfigError, Draft};
 use super::{
     AdminConfig, Config, LISTEN_DEFAULT, LISTENERS_MAX, Listen, ListenerConfig, LogConfig, LogFormat,
@@ -175,6 +176,7 @@ pub(super) fn lay_over(
         Some(port) => Some(port),
         None => environment.registry_port()?.or(draft.registry_port),
     };
+    let places = cluster::checked(draft.places, &name)?;
     Ok(Config {
         name,
         cookie: environment.cookie_source(flags.cookie_file.clone(), draft.cookie_file)?,
@@ -190,6 +192,7 @@ pub(super) fn lay_over(
         admin: admin(flags.admin.as_deref(), draft.admin)?,
         auth: auth(flags, environment, draft.auth)?,
         supervision: draft.supervision,
+        places,
         file: flags.config.clone(),
     })
 }

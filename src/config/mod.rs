@@ -6,6 +6,7 @@
 //! that names the place and the remedy.
 
 mod auth;
+mod cluster;
 mod file;
 mod flags;
 mod limits;
@@ -18,6 +19,7 @@ use std::str::FromStr;
 
 use crate::access::settings::Settings;
 use crate::broker::desk::Sharing;
+use crate::cluster::discovery::Places;
 use crate::node_name::NodeName;
 use crate::registry::CookieSource;
 pub use file::ConfigError;
@@ -74,6 +76,8 @@ pub struct Config {
     pub auth: Settings,
     /// How many restarts each supervisor of the tree tolerates.
     pub supervision: Supervision,
+    /// Whom the node looks for by itself.
+    pub places: Places,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
 }

@@ -6,17 +6,21 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::mpsc;
 
 use super::Plan;
+use super::checking::Checker;
+use super::draining::drain;
 use crate::admin::control::Surroundings;
 use crate::admin::protocol::{
-    self, ClientEntry, ClusterStatus, JoinStep, ListenerEntry, NodeStatus, RouteEntry,
+    self, ClientEntry, ClusterStatus, DrainOrder, Greeting, JoinStep, ListenerEntry, NodeStatus, Reach,
+    RouteEntry,
 };
 use crate::broker::clients::{self, Known, ListClients};
 use crate::broker::door::Door;
 use crate::broker::links::{LoseRoute, Routes};
 use crate::cluster::board::LinkState;
-use crate::cluster::connector::{Join, Leave, Status};
+use crate::cluster::connector::{Expel, Join, Leave, Status};
 use crate::cluster::dial::Step;
 use crate::cluster::status;
+use crate::cluster::wire::VERSIONS;
 use crate::config::ListenerConfig;
 use crate::node_name::NodeName;
 
@@ -124,12 +128,25 @@ impl Rooms {
             sent: 0,
             received: 0,
             reason: None,
+            canary: None,
         };
+        let left = seen.left.into_iter().map(|left| protocol::Left {
+            node: left.node,
+            at_ms: millis(left.at),
+            forced_out_by: left.by,
+        });
+        let left = left.collect();
+        let forced_out = seen.forced_out.map(|(by, at)| protocol::ForcedOut {
+            by,
+            at_ms: millis(at),
+        });
         let mut members: Vec<_> = seen.members.into_iter().map(member).chain([own]).collect();
         members.sort_by(|a, b| a.node.cmp(&b.node));
         Ok(ClusterStatus {
             node: seen.node.name,
             members,
+            left,
+            forced_out,
         })
     }
 }
@@ -176,6 +193,16 @@ fn member(seen: status::MemberStatus) -> protocol::Member {
         received: seen.messages.1,
         reason: seen.reason,
         route_drift: seen.route_drift,
+        canary: seen.link.map(|_| canary(seen.canaries).to_owned()),
+    }
+}
+
+fn canary((out, came): (bool, bool)) -> &'static str {
+    match (out, came) {
+        (true, true) => "both",
+        (true, false) => "out",
+        (false, true) => "in",
+        (false, false) => "none",
     }
 }
 
@@ -247,6 +274,64 @@ impl Surroundings for Rooms {
                 .call(Leave)
                 .await
                 .map_err(|_| restarting("connector"))
+        })
+    }
+
+    fn expel(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let wing = self.0.wing().ok_or_else(|| restarting("cluster"))?;
+            let expelled = wing.connector.call(Expel(node)).await;
+            expelled.map_err(|_| restarting("connector"))?
+        })
+    }
+
+    fn drain(
+        &self,
+        order: DrainOrder,
+        steps: mpsc::Sender<JoinStep>,
+    ) -> LocalBoxFuture<'_, Result<(), String>> {
+        Box::pin(async move { drain(&self.0, &order, &steps).await })
+    }
+
+    fn check(
+        &self,
+        other: NodeName,
+        steps: mpsc::Sender<JoinStep>,
+    ) -> LocalBoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let here = self.cluster_status().await?.running_nodes;
+            Checker::new(&self.0).check(&other, &here, &steps).await
+        })
+    }
+
+    fn greet(&self, from: NodeName, clock_ms: u64) -> LocalBoxFuture<'_, Result<Greeting, String>> {
+        Box::pin(async move {
+            let seen = self.cluster_status().await?;
+            let clock = millis(SystemTime::now());
+            let apart = clock.abs_diff(clock_ms);
+            tracing::info!("a check by {from}: it has come in and holds our cookie; clocks {apart} ms apart");
+            let others = seen
+                .running_nodes
+                .into_iter()
+                .filter(|name| *name != seen.node.name);
+            Ok(Greeting {
+                clock_ms: clock,
+                link_versions: (VERSIONS.min, VERSIONS.max),
+                members: others.collect(),
+            })
+        })
+    }
+
+    fn reach(&self, from: NodeName, nodes: Vec<NodeName>, canary: bool) -> LocalBoxFuture<'_, Vec<Reach>> {
+        Box::pin(async move {
+            let reached = Checker::new(&self.0).reach(&nodes, canary).await;
+            for Reach { node, failed } in &reached {
+                match failed {
+                    None => tracing::info!("a check by {from}: {node} is reached from here"),
+                    Some(why) => tracing::warn!("a check by {from}: {node} is not reached from here: {why}"),
+                }
+            }
+            reached
         })
     }
 

@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use bytestring::ByteString;
+
 use super::event::{Counted, Effect};
 use super::refusal::Refusal;
 use super::{Session, State};
@@ -79,18 +81,35 @@ pub(super) fn end_delayed_will(away: Away, now: Instant, out: &mut Vec<Effect>) 
 impl Session {
     /// Ends the connection because of `reason`; 3.x clients cannot be told it.
     pub(super) fn close(&mut self, refusal: impl Into<Refusal>, now: Instant, out: &mut Vec<Effect>) {
-        self.close_then(refusal.into(), Then::ByExpiry, now, out);
+        self.close_then(refusal.into(), None, Then::ByExpiry, now, out);
     }
 
     /// A connection with the same client id has come `[MQTT-3.1.4-3]`.
     pub(super) fn on_taken_over(&mut self, now: Instant, out: &mut Vec<Effect>) {
-        self.close_then(ReasonCode::SessionTakenOver.into(), Then::AwaitTakeover, now, out);
+        self.close_then(
+            ReasonCode::SessionTakenOver.into(),
+            None,
+            Then::AwaitTakeover,
+            now,
+            out,
+        );
+    }
+
+    /// The node is being emptied; a 5.0 client is told where to go instead.
+    pub(super) fn send_away(
+        &mut self,
+        reason: ReasonCode,
+        server: Option<ByteString>,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        self.close_then(reason.into(), server, Then::ByExpiry, now, out);
     }
 
     /// The session is to end.
     pub(super) fn on_discard(&mut self, now: Instant, out: &mut Vec<Effect>) {
         if self.is_attached() {
-            self.close_then(ReasonCode::SessionTakenOver.into(), Then::End, now, out);
+            self.close_then(ReasonCode::SessionTakenOver.into(), None, Then::End, now, out);
         } else {
             self.end(now, out);
         }
@@ -125,13 +144,21 @@ impl Session {
         Ok(())
     }
 
-    fn close_then(&mut self, refusal: Refusal, then: Then, now: Instant, out: &mut Vec<Effect>) {
+    fn close_then(
+        &mut self,
+        refusal: Refusal,
+        server_reference: Option<ByteString>,
+        then: Then,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
         if !self.is_attached() {
             return;
         }
         if self.version.is_v5() {
             let properties = DisconnectProperties {
                 reason_string: refusal.reason_string(),
+                server_reference,
                 ..DisconnectProperties::default()
             };
             out.push(Effect::Send(Packet::Disconnect(Disconnect {

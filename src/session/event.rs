@@ -62,6 +62,13 @@ pub enum Event {
     /// An operator or the broker ends the connection (drain, kick). The session lives on if it is
     /// persistent. Without a connection it is ignored.
     Kick(ReasonCode),
+    /// The node is being emptied: as [`Event::Kick`], and a 5.0 client reads where to go.
+    SendAway {
+        /// 0x9C or 0x9D with a reference, else 0x8B.
+        reason: ReasonCode,
+        /// The Server Reference `[MQTT-4.13]`.
+        server: Option<ByteString>,
+    },
     /// The session is to end whatever its expiry: an operator deletes it, or its client now has a
     /// session elsewhere. A connection that it has is told 0x8E.
     Discard,

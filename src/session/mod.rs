@@ -16,6 +16,7 @@
 //! | `Subscribed`, `Unsubscribed` | – | SUBACK, UNSUBACK | noted | – |
 //! | `TransportLost` | – | will; → Away, or End | – | – |
 //! | `TakenOver` | – | DISCONNECT 0x8E, close, will → Away | – | – |
+//! | `SendAway` | – | DISCONNECT with reference, close, will; → Away, or End | – | – |
 //! | `Kick` | – | DISCONNECT, close, will; → Away, or End | – | – |
 //! | `Discard` | End | DISCONNECT 0x8E, close, will, End | will that is delayed, End | – |
 //! | `Authenticated` | – | AUTH, or close | – | – |
@@ -153,6 +154,7 @@ impl Session {
             Event::Unsubscribed { packet_id, reasons } => self.on_unsubscribed(packet_id, &reasons, out),
             Event::Attach(attach) => self.on_attach(*attach, now, out),
             Event::Malformed(reason) | Event::Kick(reason) => self.close(reason, now, out),
+            Event::SendAway { reason, server } => self.send_away(reason, server, now, out),
             Event::TransportLost => self.on_transport_lost(now, out),
             Event::TakenOver => self.on_taken_over(now, out),
             Event::Discard => self.on_discard(now, out),

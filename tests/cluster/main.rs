@@ -4,9 +4,12 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod check;
 mod death;
+mod discovery;
 mod drift;
 mod joining;
+mod leaving;
 mod links;
 mod mistakes;
 mod routes;

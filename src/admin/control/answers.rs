@@ -2,19 +2,19 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::future::LocalBoxFuture;
 use supervisors::{
     Intensity, Outline, ProcessInfo, ProcessKind, RestartOutcome, RestartRecord, Shutdown, Tree,
 };
 use tokio::sync::mpsc;
 
 use super::{Connection, ControlOptions, steering};
-use crate::admin::protocol::{CHUNK_LEN_MAX, Reply, Request, RestartEntry, TreeEntry, chunks};
-use crate::node_name::NodeName;
+use crate::admin::protocol::{CHUNK_LEN_MAX, JoinStep, Reply, Request, RestartEntry, TreeEntry, chunks};
 
 /// A tree of so many processes is shown whole where nobody asked for all of it.
 const TREE_LISTED_MAX: usize = 1000;
 
-/// Steps of a join that wait for a slow operator.
+/// Steps of a join or a check that wait for a slow operator.
 const STEPS_MAX: usize = 16;
 
 /// Answers a request but for the end. An error is the sentence that ends it.
@@ -64,7 +64,28 @@ pub(super) async fn answer(
         Request::Clients => send(to, around.clients().await?, Reply::Clients).await,
         Request::Listeners => send(to, around.listeners(), Reply::Listeners).await,
         Request::ClusterStatus => to.reply(&Reply::Cluster(around.cluster().await?)).await,
-        Request::Join { other } => join(options, other, to).await,
+        Request::Join { other } => {
+            stepwise(to, |steps| around.join(other, steps)).await?;
+            to.reply(&Reply::Cluster(around.cluster().await?)).await
+        }
+        Request::Expel { node } => {
+            around.expel(node).await?;
+            to.reply(&Reply::Cluster(around.cluster().await?)).await
+        }
+        Request::Drain(order) => {
+            stepwise(to, |steps| around.drain(order, steps)).await?;
+            to.reply(&Reply::Cluster(around.cluster().await?)).await
+        }
+        Request::Check { other } => stepwise(to, |steps| around.check(other, steps)).await,
+        Request::Greet { from, clock_ms } => {
+            let greeting = around.greet(from, clock_ms).await?;
+            to.reply(&Reply::Greeting(greeting)).await
+        }
+        Request::Reach { from, nodes, canary } => {
+            let reached = around.reach(from, nodes, canary).await;
+            to.reply(&Reply::Reached(reached)).await
+        }
+        Request::Canary(bytes) => to.reply(&Reply::Canary(bytes)).await,
         Request::Leave => {
             around.leave().await?;
             to.reply(&Reply::Cluster(around.cluster().await?)).await
@@ -170,22 +191,23 @@ async fn status(options: &ControlOptions, to: &mut Connection) -> Result<(), Str
     to.reply(&Reply::Status(status)).await
 }
 
-/// Hands on the steps while the join goes on.
-async fn join(options: &ControlOptions, other: NodeName, to: &mut Connection) -> Result<(), String> {
-    let around = &options.surroundings;
+/// Hands on the steps while something goes on.
+async fn stepwise<'a>(
+    to: &mut Connection,
+    go_on: impl FnOnce(mpsc::Sender<JoinStep>) -> LocalBoxFuture<'a, Result<(), String>>,
+) -> Result<(), String> {
     let (steps, mut ended) = mpsc::channel(STEPS_MAX);
-    let joining = around.join(other, steps);
+    let going = go_on(steps);
     let telling = async {
         while let Some(step) = ended.recv().await {
             to.reply(&Reply::Step(step)).await?;
         }
         Ok::<_, String>(())
     };
-    // The steps end with the join, which holds their sender.
-    let (joined, told) = tokio::join!(joining, telling);
-    joined?;
-    told?;
-    to.reply(&Reply::Cluster(around.cluster().await?)).await
+    // The steps end with what goes on, which holds their sender.
+    let (done, told) = tokio::join!(going, telling);
+    done?;
+    told
 }
 
 pub(crate) fn tree_entry(info: ProcessInfo) -> TreeEntry {

@@ -68,6 +68,8 @@ impl Surroundings for Village {
             Ok(ClusterStatus {
                 node: here(),
                 members,
+                left: Vec::new(),
+                forced_out: None,
             })
         })
     }
@@ -95,6 +97,38 @@ impl Surroundings for Village {
     fn leave(&self) -> LocalBoxFuture<'_, Result<(), String>> {
         self.tell("leave");
         Box::pin(async { Ok(()) })
+    }
+
+    fn expel(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>> {
+        Box::pin(async move { Err(format!("{node} is no member")) })
+    }
+
+    fn drain(&self, order: DrainOrder, _: mpsc::Sender<JoinStep>) -> LocalBoxFuture<'_, Result<(), String>> {
+        let told = order.rate > 0;
+        Box::pin(async move { told.then_some(()).ok_or_else(|| "no rate".into()) })
+    }
+
+    fn check(
+        &self,
+        other: NodeName,
+        steps: mpsc::Sender<JoinStep>,
+    ) -> LocalBoxFuture<'_, Result<(), String>> {
+        self.join(other, steps)
+    }
+
+    fn greet(&self, _: NodeName, clock_ms: u64) -> LocalBoxFuture<'_, Result<Greeting, String>> {
+        let greeting = Greeting {
+            clock_ms,
+            link_versions: (1, 1),
+            members: Vec::new(),
+        };
+        Box::pin(async move { Ok(greeting) })
+    }
+
+    fn reach(&self, _: NodeName, nodes: Vec<NodeName>, _: bool) -> LocalBoxFuture<'_, Vec<Reach>> {
+        let reached = nodes.into_iter().map(|node| Reach { node, failed: None });
+        let reached = reached.collect();
+        Box::pin(async move { reached })
     }
 
     fn reload(&self) -> LocalBoxFuture<'_, Vec<Result<String, String>>> {

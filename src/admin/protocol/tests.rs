@@ -79,6 +79,37 @@ fn the_bytes_of_every_request_are_frozen() {
     golden(&Request::Subscriptions, "00000010");
     golden(&Request::Metrics, "00000011");
     golden(&Request::Access, "00000012");
+    golden(
+        &Request::Expel { node: name("b@h") },
+        "000000150000000000000003624068",
+    );
+    let order = DrainOrder {
+        rate: 3,
+        server: Some("s".into()),
+        moved: true,
+        stop: false,
+    };
+    golden(
+        &Request::Drain(order),
+        "000000160000000301000000000000000173\
+         0100",
+    );
+    golden(
+        &Request::Check { other: name("b@h") },
+        "000000170000000000000003624068",
+    );
+    let greet = Request::Greet {
+        from: name("b@h"),
+        clock_ms: 5,
+    };
+    golden(&greet, "0000001800000000000000036240680000000000000005");
+    let reach = Request::Reach {
+        from: name("b@h"),
+        nodes: vec![],
+        canary: true,
+    };
+    golden(&reach, "000000190000000000000003624068000000000000000001");
+    golden(&Request::Canary(vec![7]), "0000001a000000000000000107");
 }
 
 #[test]
@@ -101,10 +132,18 @@ fn the_bytes_of_replies_are_frozen() {
     let status = ClusterStatus {
         node: name("b@h"),
         members: vec![],
+        left: vec![Left {
+            node: name("c@h"),
+            at_ms: 1,
+            forced_out_by: Some(name("b@h")),
+        }],
+        forced_out: None,
     };
     golden(
         &Reply::Cluster(status),
-        "0000000800000000000000036240680000000000000000",
+        "000000080000000000000003624068000000000000000000000000000000010000000000000003\
+         63406800000000000000010100000000000000036240\
+         6800",
     );
     let step = JoinStep {
         step: "name".into(),
@@ -128,6 +167,25 @@ fn the_bytes_of_replies_are_frozen() {
         &Reply::Reloaded(vec![(true, "r".into())]),
         "0000000f000000000000000101000000000000000172",
     );
+    let greeting = Greeting {
+        clock_ms: 5,
+        link_versions: (1, 2),
+        members: vec![],
+    };
+    golden(
+        &Reply::Greeting(greeting),
+        "000000110000000000000005000100020000000000000000",
+    );
+    let reach = Reach {
+        node: name("b@h"),
+        failed: None,
+    };
+    golden(
+        &Reply::Reached(vec![reach]),
+        "00000012000000000000000100000000000000036240\
+         6800",
+    );
+    golden(&Reply::Canary(vec![7]), "00000013000000000000000107");
 }
 
 #[test]

@@ -54,6 +54,10 @@ pub struct Member {
     pub(super) tentative: bool,
     /// What it was before it was tentative.
     pub(super) was_left: bool,
+    /// The configuration names it: while it is tentative it is dialled again and again.
+    pub(super) seed: bool,
+    /// Who forced it out, if somebody did.
+    pub by: Option<NodeName>,
 }
 
 /// Whether a member is dialled.
@@ -76,15 +80,23 @@ impl Member {
             join: false,
             tentative: false,
             was_left: false,
+            seed: false,
+            by: None,
         }
     }
 
     pub(super) fn of(record: &MemberRecord, now: Now) -> Self {
         let mut member = Self::joining(record.stamp, now);
         if record.left {
-            member.bury(record.stamp, now);
+            member.bury(record.stamp, record.by.clone(), now);
         }
         member
+    }
+
+    /// When it left or joined last, as whoever saw it has stamped it.
+    #[must_use]
+    pub fn stamped(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_micros(self.stamp)
     }
 
     pub(super) fn record(&self, name: &NodeName) -> MemberRecord {
@@ -92,11 +104,13 @@ impl Member {
             name: name.clone(),
             stamp: self.stamp,
             left: self.state == State::Left,
+            by: self.by.clone().filter(|_| self.state == State::Left),
         }
     }
 
-    pub(super) fn bury(&mut self, stamp: u64, now: Now) {
+    pub(super) fn bury(&mut self, stamp: u64, by: Option<NodeName>, now: Now) {
         self.set(State::Left, now);
+        self.by = by;
         self.stamp = self.stamp.max(stamp);
         (self.dial, self.join, self.tentative) = (Dial::Idle, false, false);
     }

@@ -196,6 +196,7 @@ fn of_simultaneous_dials_the_one_of_the_greater_name_is_kept() {
             name: name(other),
             stamp: 1,
             left: false,
+            by: None,
         };
         let mut it = Membership::new(id(me, 1), &[record], now);
         run(&mut it, Event::Tick, now);
@@ -308,6 +309,7 @@ fn a_node_that_was_told_that_it_left_forgets_the_cluster_and_remembers_that_over
         name: name("b@h"),
         stamp: u64::MAX / 2,
         left: true,
+        by: None,
     };
     run(&mut b, Event::RefusedAsLeft(tombstone.clone()), now);
     assert_eq!((states(&b), b.records()), (vec![], vec![tombstone.clone()]));
@@ -327,3 +329,5 @@ fn suspicion_comes_and_goes() {
     run(&mut a, Event::Trusted(name("b@h")), now);
     assert_eq!(states(&a), [("b", State::Up)]);
 }
+
+mod outsiders;

@@ -39,6 +39,8 @@ pub struct MemberRecord {
     pub stamp: u64,
     /// Whether it left.
     pub left: bool,
+    /// Who forced it out, if it did not leave by itself.
+    pub by: Option<NodeName>,
 }
 
 /// Step 3 of the opening: who dials.

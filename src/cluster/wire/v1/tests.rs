@@ -25,6 +25,7 @@ fn record() -> MemberRecord {
         name: "a@h".parse().unwrap(),
         stamp: 7,
         left: true,
+        by: Some("b@h".parse().unwrap()),
     }
 }
 
@@ -77,7 +78,7 @@ fn the_bytes_of_every_frame_are_frozen() {
             Frame::Members {
                 members: vec![record()],
             },
-            "0a01036140680701",
+            "0a010361406807010103624068",
         ),
         (Frame::Leaving { reason: "left" }, "0b046c656674"),
         (
@@ -108,7 +109,7 @@ fn the_bytes_of_the_opening_are_frozen() {
         received: 0,
         members: vec![record()],
     };
-    assert_eq!(hex(&encode(&hello)), "036140680304010001036140680701");
+    assert_eq!(hex(&encode(&hello)), "0361406803040100010361406807010103624068");
     assert_eq!(decode::<Hello>(&encode(&hello)).unwrap(), hello);
     let welcome = Answer::Welcome {
         node,
@@ -120,7 +121,7 @@ fn the_bytes_of_the_opening_are_frozen() {
         (Refusal::Simultaneous, "0100"),
         (Refusal::Myself, "0101"),
         (Refusal::Outdated, "0102"),
-        (Refusal::Left(record()), "0103036140680701"),
+        (Refusal::Left(record()), "01030361406807010103624068"),
         (Refusal::NotReady, "0104"),
         (Refusal::Full, "0105"),
     ];

@@ -1,0 +1,68 @@
+//! What operators and the discovery want of the connector besides joins and leaves.
+
+use actix::{Handler, Message};
+use supervisors::Context;
+
+use super::Connector;
+use crate::cluster::membership::{Event, State};
+use crate::node_name::NodeName;
+
+/// Operator → Connector: force this member out, dead or not. An error is the sentence for the operator.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct Expel(pub NodeName);
+
+/// Discovery → Connector: the nodes that the configuration and DNS name now.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Seeds(pub Vec<NodeName>);
+
+impl Connector {
+    /// A node that was forced out works alone and looks healthy: its log must say what it is.
+    pub(super) fn say_if_forced_out(&self) {
+        if let Some((by, _)) = self.membership.forced_out() {
+            let me = &self.cluster.me.name;
+            tracing::warn!(
+                "{me} was forced out of its cluster by {by} and works alone: `ermine cluster join` brings it back"
+            );
+        }
+    }
+}
+
+impl Handler<Expel> for Connector {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, Expel(name): Expel, ctx: &mut Context<Self>) -> Self::Result {
+        if name == self.cluster.me.name {
+            return Err(format!(
+                "{name} is this node: `ermine cluster leave` takes it out, or ask another member to force it out"
+            ));
+        }
+        match self.membership.get(&name).map(|member| member.state) {
+            None => Err(format!(
+                "{name} is no member of this cluster: see `ermine cluster status`"
+            )),
+            Some(State::Left) => Err(format!("{name} is out already: see `ermine cluster status`")),
+            Some(_) => {
+                tracing::warn!("{name} is forced out of the cluster by an operator");
+                self.reasons.remove(&name);
+                self.feed(Event::Expel(name), ctx);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Handler<Seeds> for Connector {
+    type Result = ();
+
+    fn handle(&mut self, Seeds(names): Seeds, ctx: &mut Context<Self>) {
+        if self.membership.is_out() {
+            return tracing::warn!(
+                "this node is out of its cluster, so [cluster] seeds and dns do not count: \
+                 `ermine cluster join` brings it back"
+            );
+        }
+        self.feed(Event::Seeds(names), ctx);
+    }
+}
