@@ -2,8 +2,8 @@
 //!
 //! Parent:   cluster (rest_for_one), permanent
 //! Owns:     the membership; after a restart it is read from the members file and the board
-//! Asked by: Gate (Offer), Peer (News), Discovery (Seeds), operators and the node's drain (Join, Leave, Expel,
-//!           Status, Drain)
+//! Asked by: Gate (Offer), Peer (News), Discovery (Seeds), operators and the node's drain
+//!           (Join, Leave, Expel, Status, Drain)
 //! Tells:    peers (a new Peer), Peer (Order), whoever listens to a join (JoinStep)
 //! Dies of:  our bugs only; a members file that cannot be read is set aside with a warning
 

@@ -59,8 +59,8 @@ pub(super) fn checked(mut places: Places, me: &NodeName) -> Result<Places, Confi
     let host = me.host().trim_start_matches('[').trim_end_matches(']');
     if host.parse::<std::net::IpAddr>().is_err() {
         return Err(ConfigError::new(format!(
-            "dns of [cluster] finds nodes by their addresses, so this node must be named {}@ADDRESS, not {me}; \
-             or list the names in seeds",
+            "dns of [cluster] finds nodes by their addresses, so this node must be named {}@ADDRESS, not \
+             {me}; or list the names in seeds",
             me.short()
         )));
     }

@@ -223,8 +223,8 @@ impl Checker {
         for Reach { node, failed } in self.reach(&there, false).await {
             if let Some(why) = failed {
                 let sentence = format!(
-                    "{node}, a member of the cluster of {other}, is not reached from here: {why}; every member \
-                     must reach every other"
+                    "{node}, a member of the cluster of {other}, is not reached from here: {why}; every \
+                     member must reach every other"
                 );
                 return fault("mesh", sentence);
             }
@@ -316,8 +316,8 @@ async fn canary_to(operator: &Operator, node: &Registration, bytes: usize) -> Re
         )),
         Ok(Err(error)) => Err(unreached(name, error).sentence),
         Err(_) => Err(format!(
-            "small packets pass, and a canary of {} KiB does not come back from {name}: large packets are \
-             lost, check the MTU of the path",
+            "small packets pass, and a canary of {} KiB does not come back from {name}: large packets \
+             are lost, check the MTU of the path",
             bytes >> 10
         )),
     }
@@ -341,8 +341,8 @@ fn unreached(other: &NodeName, error: AskError) -> Fault {
         AskError::Unreachable { place, cause, .. } => Fault {
             step: "port",
             sentence: format!(
-                "{other} is registered, but its port for other nodes, {place}, cannot be reached ({cause}): open \
-                 it in the firewall, or set dist_port to one that is open"
+                "{other} is registered, but its port for other nodes, {place}, cannot be reached ({cause}): \
+                 open it in the firewall, or set dist_port to one that is open"
             ),
         },
         AskError::Handshake { ref error, .. } => Fault {
@@ -352,8 +352,8 @@ fn unreached(other: &NodeName, error: AskError) -> Fault {
         AskError::BrokenOff { cause, .. } => Fault {
             step: "version",
             sentence: format!(
-                "{other} does not answer a check ({cause}): compare `ermine --version` on both sides, and look \
-                 at its log"
+                "{other} does not answer a check ({cause}): compare `ermine --version` on both sides, and \
+                 look at its log"
             ),
         },
         other => Fault {

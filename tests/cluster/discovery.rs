@@ -1,7 +1,7 @@
 //! Nodes that nobody joins find each other: by a list, by DNS, by the members file.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::harness::host::{Host, Node, eventually};
 use crate::{cluster, running};
@@ -14,7 +14,7 @@ fn config(host: &Host, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn start_with(host: &Host, name: &str, config: &PathBuf) -> Node {
+fn start_with(host: &Host, name: &str, config: &Path) -> Node {
     host.start_with(name, &["--config", config.to_str().expect("a path")])
 }
 

@@ -37,58 +37,39 @@ pub(super) async fn answer(
             let history = standing(options)?.history();
             send(to, history.into_iter().map(restart_entry), Reply::Restarts).await
         }
-        Request::TreeSummary => {
-            let tree = standing(options)?;
-            let listed = if tree.count() <= TREE_LISTED_MAX {
-                tree.list()
-            } else {
-                tree.summary()
-            };
-            send(to, listed.into_iter().map(tree_entry), Reply::Tree).await
-        }
-        Request::Children { path } => {
-            let tree = standing(options)?.clone();
-            let meant = steering::resolve(&tree, &path).await?;
-            let listed = tokio::task::spawn_blocking(move || {
-                let children = tree.children(&meant.path);
-                std::iter::once(meant).chain(children)
-            });
-            let listed = listed
-                .await
-                .map_err(|error| format!("the children could not be listed: {error}"))?;
-            send(to, listed.map(tree_entry), Reply::Tree).await
-        }
+        Request::TreeSummary => tree_summary(options, to).await,
+        Request::Children { path } => children(options, &path, to).await,
         Request::Crash { path } => steering::crash(options, &path, to).await,
         Request::Steer { how, path } => steering::steer(options, how, &path, to).await,
         Request::Routes => send(to, around.routes().await?, Reply::Routes).await,
         Request::Clients => send(to, around.clients().await?, Reply::Clients).await,
         Request::Listeners => send(to, around.listeners(), Reply::Listeners).await,
-        Request::ClusterStatus => to.reply(&Reply::Cluster(around.cluster().await?)).await,
+        Request::ClusterStatus => cluster(options, to).await,
         Request::Join { other } => {
             stepwise(to, |steps| around.join(other, steps)).await?;
-            to.reply(&Reply::Cluster(around.cluster().await?)).await
+            cluster(options, to).await
         }
         Request::Expel { node } => {
             around.expel(node).await?;
-            to.reply(&Reply::Cluster(around.cluster().await?)).await
+            cluster(options, to).await
         }
         Request::Drain(order) => {
             stepwise(to, |steps| around.drain(order, steps)).await?;
-            to.reply(&Reply::Cluster(around.cluster().await?)).await
+            cluster(options, to).await
         }
         Request::Check { other } => stepwise(to, |steps| around.check(other, steps)).await,
         Request::Greet { from, clock_ms } => {
-            let greeting = around.greet(from, clock_ms).await?;
-            to.reply(&Reply::Greeting(greeting)).await
+            to.reply(&Reply::Greeting(around.greet(from, clock_ms).await?))
+                .await
         }
         Request::Reach { from, nodes, canary } => {
-            let reached = around.reach(from, nodes, canary).await;
-            to.reply(&Reply::Reached(reached)).await
+            to.reply(&Reply::Reached(around.reach(from, nodes, canary).await))
+                .await
         }
         Request::Canary(bytes) => to.reply(&Reply::Canary(bytes)).await,
         Request::Leave => {
             around.leave().await?;
-            to.reply(&Reply::Cluster(around.cluster().await?)).await
+            cluster(options, to).await
         }
         Request::ClientDetails { after, limit } => client_details(options, after, limit, to).await,
         Request::Client { client_id } => client(options, client_id, to).await,
@@ -102,16 +83,47 @@ pub(super) async fn answer(
             to.reply(&Reply::Text(crate::admin::metrics::text(figures))).await
         }
         Request::Access => to.reply(&Reply::Access(options.access.clone())).await,
-        Request::Reload => {
-            let said = around.reload().await.into_iter().map(|said| match said {
-                Ok(sentence) => (true, sentence),
-                Err(sentence) => (false, sentence),
-            });
-            to.reply(&Reply::Reloaded(said.collect())).await
-        }
+        Request::Reload => reload(options, to).await,
         // The connection stops the node when this is answered.
         Request::Stop => Ok(()),
     }
+}
+
+async fn cluster(options: &ControlOptions, to: &mut Connection) -> Result<(), String> {
+    let status = options.surroundings.cluster().await?;
+    to.reply(&Reply::Cluster(status)).await
+}
+
+async fn tree_summary(options: &ControlOptions, to: &mut Connection) -> Result<(), String> {
+    let tree = standing(options)?;
+    let listed = if tree.count() <= TREE_LISTED_MAX {
+        tree.list()
+    } else {
+        tree.summary()
+    };
+    send(to, listed.into_iter().map(tree_entry), Reply::Tree).await
+}
+
+async fn children(options: &ControlOptions, path: &str, to: &mut Connection) -> Result<(), String> {
+    let tree = standing(options)?.clone();
+    let meant = steering::resolve(&tree, path).await?;
+    let listed = tokio::task::spawn_blocking(move || {
+        let children = tree.children(&meant.path);
+        std::iter::once(meant).chain(children)
+    });
+    let listed = listed
+        .await
+        .map_err(|error| format!("the children could not be listed: {error}"))?;
+    send(to, listed.map(tree_entry), Reply::Tree).await
+}
+
+async fn reload(options: &ControlOptions, to: &mut Connection) -> Result<(), String> {
+    let read = options.surroundings.reload().await.into_iter();
+    let said = read.map(|said| match said {
+        Ok(sentence) => (true, sentence),
+        Err(sentence) => (false, sentence),
+    });
+    to.reply(&Reply::Reloaded(said.collect())).await
 }
 
 /// Sends a list in chunks.

@@ -44,7 +44,8 @@ pub struct Member {
     pub reason: Option<String>,
     /// Whether the routes held of it were found to differ from what it has, and are not repaired.
     pub route_drift: bool,
-    /// Whether a message sent over the link came back: `both`, `out` (ours did), `in` (theirs came) or `none`.
+    /// Whether a test message sent over the link came back: `both`, `out` (ours did), `in` (theirs came) or
+    /// `none`.
     pub canary: Option<String>,
 }
 

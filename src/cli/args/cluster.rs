@@ -43,7 +43,8 @@ pub(in crate::cli) enum ClusterCommand {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct LeaveArgs {
     /// Clients that are sent away in a second
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 500,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(in crate::cli) rate: u32,
     /// Where MQTT 5.0 clients are sent, for example mqtt2.example.org:1883 (reason 0x9C)
     #[arg(long, value_name = "SERVER")]

@@ -23,7 +23,8 @@ impl Connector {
         if let Some((by, _)) = self.membership.forced_out() {
             let me = &self.cluster.me.name;
             tracing::warn!(
-                "{me} was forced out of its cluster by {by} and works alone: `ermine cluster join` brings it back"
+                "{me} was forced out of its cluster by {by} and works alone: \
+                 `ermine cluster join` brings it back"
             );
         }
     }
@@ -35,7 +36,8 @@ impl Handler<Expel> for Connector {
     fn handle(&mut self, Expel(name): Expel, ctx: &mut Context<Self>) -> Self::Result {
         if name == self.cluster.me.name {
             return Err(format!(
-                "{name} is this node: `ermine cluster leave` takes it out, or ask another member to force it out"
+                "{name} is this node: `ermine cluster leave` takes it out, or ask another \
+                 member to force it out"
             ));
         }
         match self.membership.get(&name).map(|member| member.state) {

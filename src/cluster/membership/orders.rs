@@ -35,8 +35,9 @@ impl Membership {
         }
     }
 
-    /// Forgets everybody; `by` says who wanted it, if not this node's operator. No tombstones of the others: told to anybody they would bury them too. Our
-    /// own stamp refuses whoever still takes us for a member.
+    /// Forgets everybody; `by` says who wanted it, if not this node's operator. No tombstones of the others:
+    /// told to anybody they would bury them too. Our own stamp refuses whoever still takes us for a
+    /// member.
     pub(super) fn leave(&mut self, stamp: u64, by: Option<NodeName>, out: &mut Vec<Effect>) {
         self.left_at = self.left_at.max(stamp);
         self.out_by = by;
