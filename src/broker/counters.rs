@@ -109,6 +109,8 @@ counters! {
     forwarded,
     /// Messages that came from other nodes.
     dispatched,
+    /// Messages of shared groups given to another node, because the one that was chosen first could not.
+    shared_given_again,
     /// Messages that the broker itself published, wills and `$SYS` among them, or its operators.
     injected,
     /// Messages that matched no subscriber and no route.

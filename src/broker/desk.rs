@@ -22,7 +22,10 @@ mod group;
 mod members;
 mod rows;
 
+pub(super) use self::group::mixed;
 pub use self::group::{ShareGroup, ShareStrategy, Sharing};
+pub(super) use self::members::HOPS_MAX;
+use self::members::Onward;
 pub use self::members::Turn;
 
 /// Bytes undispatched at one desk before the publishers of its own arbiter pause; those of other
@@ -82,7 +85,7 @@ pub(super) struct Desk {
     /// Of a shared group: how many rows have a connection. They lie before the others.
     online: Cell<usize>,
     /// Where `current` is sent on to, because nobody of its group is here.
-    goes_on: Cell<Option<usize>>,
+    goes_on: Cell<Option<Onward>>,
 }
 
 impl Desk {
@@ -199,8 +202,8 @@ impl Desk {
         }) = self.current.take()
         {
             let mut receipt = receipt;
-            if let (Some(arbiter), To::Member(turn)) = (self.goes_on.take(), to) {
-                self.send_on(office, arbiter, &message, receipt.take(), turn);
+            if let (Some(onward), To::Member(turn)) = (self.goes_on.take(), to) {
+                self.send_on(office, onward, &message, receipt.take(), turn);
             }
             self.inbox_bytes.set(
                 self.inbox_bytes
@@ -324,9 +327,20 @@ impl Desk {
         }
     }
 
-    /// The router has ended the filter here: whatever is left counts as dispatched.
+    /// The router has ended the filter here: whatever is left counts as dispatched, but
+    /// what is for a shared group goes to who has members of it.
     pub(super) fn close(&self, office: &Office) {
         while self.current.borrow().is_some() || self.next() {
+            let is_shared = matches!(
+                &*self.current.borrow(),
+                Some(Entry::Message {
+                    to: To::Member(_),
+                    ..
+                })
+            );
+            if is_shared {
+                self.goes_on.set(Some(Onward::Heirs));
+            }
             self.put_away(office);
         }
         for row in self.rows.take() {

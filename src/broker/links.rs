@@ -15,6 +15,7 @@ use actix::Message as ActixMessage;
 use bytestring::ByteString;
 use supervisors::Caster;
 
+pub use super::loans::{LOANS_MAX, Loan, Loans};
 pub use super::outbox::Outbox;
 pub use super::publish::Share;
 pub use super::tray::Bell;
@@ -38,6 +39,17 @@ pub struct Outbound {
     /// Of QoS 1 and 2: what the publisher waits for. Dropped when the other node has taken the message,
     /// or when it is given up.
     pub share: Option<Share>,
+    /// The shared groups that the other node is to serve; mostly none.
+    pub loans: Option<Box<Loans>>,
+}
+
+/// A message that another node forwarded.
+#[derive(Debug)]
+pub struct Inbound {
+    /// The message.
+    pub message: Arc<Message>,
+    /// The shared groups that we are to serve; mostly none.
+    pub loans: Option<Box<Loans>>,
 }
 
 impl std::ops::Deref for Outbound {
@@ -62,8 +74,10 @@ pub struct Link {
 
 /// Bytes that a message counts for in [`Outbox::queued`]: what it carries and its bookkeeping.
 #[must_use]
-pub fn link_weight(message: &Message) -> usize {
-    message.weight() + message.publisher.len() + 64
+pub fn link_weight(outbound: &Outbound) -> usize {
+    let message = &outbound.message;
+    let loans = outbound.loans.as_ref().map_or(0, |loans| loans.weight());
+    message.weight() + message.publisher.len() + 64 + loans
 }
 
 /// Link → Router: the link stands. Answered by this node's own slice as it is at that moment; every

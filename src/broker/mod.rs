@@ -19,6 +19,7 @@
 //! | [`clients`], [`retainer`], [`wills`] | client ids, retained messages, delayed wills |
 //! | [`poison`] | packets that crash their session again and again |
 //! | [`links`] | what broker and links to other nodes say to each other |
+//! | [`loans`] | shared groups with members on several nodes |
 //! | [`counters`] | what a node counts |
 //!
 //! The way of a message: `session` reads and decodes it → `publish` finds where it goes → desks of its
@@ -36,6 +37,7 @@ pub mod gatekeeper;
 pub mod keyring;
 pub mod links;
 pub mod listener;
+pub mod loans;
 pub mod mail;
 pub mod mailman;
 pub mod office;

@@ -6,12 +6,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use supervisors::Caster;
 
 use super::links::{Outbound, link_weight};
-use super::publish::Share;
+use super::publish::give_again;
 use super::tray::Bell;
 use crate::limits::LINK_QUEUE_BYTES_MAX;
 
@@ -51,8 +51,18 @@ impl Outbox {
         self.queued.fetch_add(link_weight(message), Relaxed);
     }
 
-    /// Lays announced messages down behind all else. Returns how many were lost to a closed outbox.
-    pub fn lay(&self, mut messages: Vec<Outbound>) -> usize {
+    /// An announced message is not laid down after all.
+    pub(super) fn renounce(&self, message: &Outbound) {
+        self.queued.fetch_sub(link_weight(message), Relaxed);
+    }
+
+    /// Whether the other node is down, or the outbox closed.
+    pub(super) fn is_released(&self) -> bool {
+        self.released.load(Relaxed)
+    }
+
+    /// Lays announced messages down behind all else. Returns those that a closed outbox does not take.
+    pub fn lay(&self, mut messages: Vec<Outbound>) -> Vec<Outbound> {
         let mut waiting = self.lock();
         if self.released.load(Relaxed) {
             messages.iter_mut().for_each(|message| message.share = None);
@@ -60,7 +70,7 @@ impl Outbox {
         if waiting.closed {
             drop(waiting);
             self.forget(&messages);
-            return messages.len();
+            return messages;
         }
         let first = waiting.messages.is_empty();
         waiting.messages.extend(messages);
@@ -68,7 +78,7 @@ impl Outbox {
             // Between two lives of the link's process nobody hears it; the next one looks.
             let _ = bell.cast(Bell);
         }
-        0
+        Vec::new()
     }
 
     /// A link stands: its process hears this bell, and looks into the outbox now.
@@ -105,30 +115,39 @@ impl Outbox {
         self.len() == 0
     }
 
-    /// Lets the publishers go; the messages stay.
-    pub fn release(&self) {
+    /// Lets the publishers go; the messages stay, but for what shared groups on other nodes can have.
+    pub fn release(self: &Arc<Self>) {
         self.released.store(true, Relaxed);
+        // Given and told without the lock.
+        let mut messages = std::mem::take(&mut self.lock().messages);
+        messages.retain_mut(|outbound| {
+            let given = give_again(outbound, self, false);
+            if given {
+                self.renounce(outbound);
+            }
+            outbound.share = None;
+            !given
+        });
         let mut waiting = self.lock();
-        let shares: Vec<Option<Share>> = waiting.messages.iter_mut().map(|m| m.share.take()).collect();
-        // Told without the lock.
-        drop(waiting);
-        drop(shares);
+        messages.append(&mut waiting.messages);
+        waiting.messages = messages;
     }
 
     /// Nobody will take from it any more. Returns how many messages were lost.
-    pub fn close(&self) -> usize {
+    pub fn close(self: &Arc<Self>) -> usize {
         self.released.store(true, Relaxed);
         let mut waiting = self.lock();
         waiting.closed = true;
         waiting.bell = None;
-        let messages: Vec<_> = std::mem::take(&mut waiting.messages).into();
+        let mut messages: Vec<_> = std::mem::take(&mut waiting.messages).into();
         drop(waiting);
         self.forget(&messages);
+        messages.retain_mut(|outbound| !give_again(outbound, self, false));
         messages.len()
     }
 
     fn forget(&self, messages: &[Outbound]) {
-        let bytes = messages.iter().map(|message| link_weight(message)).sum();
+        let bytes = messages.iter().map(link_weight).sum();
         self.queued.fetch_sub(bytes, Relaxed);
     }
 

@@ -17,18 +17,27 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use super::desk::Turn;
-use super::links::{Link, Outbound, Outbox};
+use super::links::{Inbound, Link, Outbound};
+use super::loans::{Across, Loans};
 use super::mail::{FilterId, Joint, Parcel, Receipt, To};
 use super::office::Office;
 use super::port::Port;
 use super::retainer;
-use super::tables::{Seats, Tables, Torn};
+use super::tables::{Seats, Torn};
 use crate::limits::MATCHED_TOPIC_BYTES_MAX;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::reason::ReasonCode;
 use crate::routing;
 use crate::session::event::{PublishOutcome, PublishToken};
+
+mod across;
+mod receipts;
+
+pub use self::across::give_again;
+pub(super) use self::across::{Forwards, hand_over};
+pub(super) use self::receipts::Receipts;
+pub use self::receipts::Share;
 
 /// Topics whose matches an arbiter remembers; a fuller cache starts anew.
 const MATCHES_MAX: usize = 4096;
@@ -47,22 +56,23 @@ pub fn publish(message: &Arc<Message>) -> Result<(), Torn> {
     }
 }
 
-/// Dispatches what another node forwarded: to subscribers of this node only, so nothing goes in circles.
-/// Call it on an arbiter that has an office, and await [`room`] before the next batch.
-pub fn dispatch(messages: Vec<Arc<Message>>) {
+/// Dispatches what another node forwarded: to subscribers of this node only, so nothing goes in circles, and of
+/// shared groups to those only that it names. Call it on an arbiter that has an office, and await [`room`]
+/// before the next batch.
+pub fn dispatch(messages: Vec<Inbound>) {
     let Some(office) = Office::here() else { return };
     office.counters().dispatched.add(messages.len() as u64);
-    hand_out(&office, messages);
-}
-
-/// To subscribers of this node only.
-fn hand_out(office: &Office, messages: Vec<Arc<Message>>) {
-    for message in messages {
+    for Inbound { message, loans } in messages {
         let Ok(found) = office.find(&message.topic) else {
             return;
         };
         let mut holds = office.lane_holds.take();
-        office.hand_on(&found, &message, None, &mut holds);
+        if !loans.as_ref().is_some_and(|loans| loans.only) {
+            office.hand_on(&found, Whom::Plain, &message, None, &mut holds);
+        }
+        for loan in loans.iter().flat_map(|loans| &loans.groups) {
+            office.serve(&found, loan, &message, &mut holds);
+        }
         office.lane_holds.replace(holds);
     }
 }
@@ -75,7 +85,11 @@ pub fn publish_here(message: &Arc<Message>) {
     if message.retain {
         retainer::ask(office.tables(), retainer::Request::Retain(message.clone()));
     }
-    hand_out(&office, vec![message.clone()]);
+    if let Ok(found) = office.find(&message.topic) {
+        let mut holds = office.lane_holds.take();
+        office.hand_on(&found, Whom::Everyone, message, None, &mut holds);
+        office.lane_holds.replace(holds);
+    }
 }
 
 /// Waits until this arbiter's desks and mail have room for another [`dispatch`].
@@ -131,7 +145,22 @@ pub(super) struct Match {
     seats: Vec<Seats>,
     /// Arbiters on which several filters match; they are not among `seats` there.
     joints: Vec<(usize, Joint)>,
+    /// The first have subscribers of plain filters, the others only members of groups.
     links: Vec<Link>,
+    plain_links: usize,
+    /// Shared groups with members on other nodes; they are not among `seats`.
+    across: Vec<Across>,
+}
+
+/// For whom of this node's subscribers a message is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whom {
+    /// For one member of each shared group that has members only here, too.
+    Here,
+    /// For one member of each shared group, too.
+    Everyone,
+    /// For none of a shared group.
+    Plain,
 }
 
 impl Match {
@@ -194,10 +223,14 @@ impl Office {
             return Some(PublishOutcome::NoSubscribers);
         }
         let receipt = publisher.map(|(port, token)| self.open_receipt(port, token));
-        for link in &found.links {
-            self.forward(link, message, receipt, holds);
+        if found.across.is_empty() {
+            for link in &found.links {
+                self.forward(link, None, message, receipt, holds);
+            }
+        } else {
+            self.publish_across(&found, message, receipt, holds);
         }
-        self.hand_on(&found, message, receipt, holds);
+        self.hand_on(&found, Whom::Here, message, receipt, holds);
         match receipt {
             // The publisher's own share: without it the first desk could complete what others still lack.
             Some(receipt) => {
@@ -209,9 +242,23 @@ impl Office {
     }
 
     /// Gives a message to every desk that it matches.
-    fn hand_on(&self, found: &Match, message: &Arc<Message>, receipt: Option<Receipt>, holds: &mut Holds) {
+    fn hand_on(
+        &self,
+        found: &Match,
+        whom: Whom,
+        message: &Arc<Message>,
+        receipt: Option<Receipt>,
+        holds: &mut Holds,
+    ) {
         for seats in &found.seats {
-            self.hand_to_desks(seats, message, receipt, holds);
+            if whom != Whom::Plain || seats.share.is_none() {
+                self.hand_to_desks(seats, message, receipt, holds);
+            }
+        }
+        if whom == Whom::Everyone {
+            for seats in found.across.iter().filter_map(|across| across.own.as_ref()) {
+                self.hand_to_desks(seats, message, receipt, holds);
+            }
         }
         for (arbiter, joint) in &found.joints {
             holds.published = true;
@@ -315,17 +362,35 @@ impl Office {
         table.match_topic(topic, found);
         let locals = found.locals.iter().flat_map(|seats| seats.iter().cloned());
         let (seats, joints) = joined(locals.collect());
-        let mut links = Vec::new();
-        if !found.nodes.is_empty() {
+        let mut whole = Match {
+            seats,
+            joints,
+            ..Match::default()
+        };
+        if !found.nodes.is_empty() || !found.groups.is_empty() {
             let standing = self.tables().links.read().map_err(|_| Torn)?;
-            let nodes = found.nodes.iter().filter_map(|index| table.node(index));
-            links.extend(nodes.filter_map(|node| standing.iter().find(|link| link.node == *node).cloned()));
+            let link = |index| {
+                let node = table.node(index)?;
+                standing.iter().find(|link| link.node == *node).cloned()
+            };
+            whole.links.extend(found.nodes.iter().filter_map(link));
+            whole.plain_links = whole.links.len();
+            for (group, nodes) in found.groups.drain(..) {
+                self.add_across(&mut whole, &group, nodes.iter().filter_map(link));
+            }
         }
-        Ok(Match { seats, joints, links })
+        Ok(whole)
     }
 
     /// Gives a message to another node's link, or drops it where the link's queue is full.
-    fn forward(&self, link: &Link, message: &Arc<Message>, receipt: Option<Receipt>, holds: &mut Holds) {
+    fn forward(
+        &self,
+        link: &Link,
+        loans: Option<Box<Loans>>,
+        message: &Arc<Message>,
+        receipt: Option<Receipt>,
+        holds: &mut Holds,
+    ) {
         if link.outbox.is_full() {
             if message.qos == QoS::AtMostOnce {
                 self.counters().dropped_link_full.one();
@@ -335,10 +400,16 @@ impl Office {
                 holds.links.push(link.clone());
             }
         }
+        let outbound = Outbound {
+            message: message.clone(),
+            share: receipt.map(|receipt| self.share(receipt)),
+            loans,
+        };
+        self.enqueue(link, outbound);
+    }
+
+    fn enqueue(&self, link: &Link, outbound: Outbound) {
         self.counters().forwarded.one();
-        let message = message.clone();
-        let share = receipt.map(|receipt| self.share(receipt));
-        let outbound = Outbound { message, share };
         link.outbox.announce(&outbound);
         self.forwards.borrow_mut().push(&link.outbox, outbound);
         self.wake.wake();
@@ -347,8 +418,7 @@ impl Office {
     /// One more share of a publication, for a link.
     fn share(&self, receipt: Receipt) -> Share {
         self.receipts.borrow_mut().add_share(receipt);
-        let tables = self.tables().clone();
-        Share { receipt, tables }
+        Share::of(receipt, self.tables())
     }
 
     fn open_receipt(&self, port: &Rc<Port>, token: PublishToken) -> Receipt {
@@ -377,105 +447,5 @@ impl Office {
         let held = holds.is_held(self, waker);
         self.lane_holds.replace(holds);
         held
-    }
-}
-
-/// A link's share of a QoS 1 or 2 publication: dropped, it is complete, wherever and whyever that happens.
-/// So a message that is acknowledged, given up or lost with a crash never leaves its publisher waiting.
-pub struct Share {
-    receipt: Receipt,
-    /// Those that the publication belongs to: after a new life of `core` nobody waits for it.
-    tables: Arc<Tables>,
-}
-
-impl std::fmt::Debug for Share {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.receipt.fmt(f)
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        if let Some(office) = Office::here().filter(|office| Arc::ptr_eq(office.tables(), &self.tables)) {
-            office.send(self.receipt.arbiter.into(), Parcel::Taken(self.receipt));
-        }
-    }
-}
-
-/// Messages for other nodes that one tick gathers.
-#[derive(Default)]
-pub(super) struct Forwards(Vec<(Arc<Outbox>, Vec<Outbound>)>);
-
-impl Forwards {
-    fn push(&mut self, outbox: &Arc<Outbox>, message: Outbound) {
-        let known = self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, outbox));
-        match known {
-            Some((_, messages)) => messages.push(message),
-            None => self.0.push((outbox.clone(), vec![message])),
-        }
-    }
-
-    /// Takes everything, to be given to [`hand_over`].
-    pub(super) fn take(&mut self) -> std::vec::IntoIter<(Arc<Outbox>, Vec<Outbound>)> {
-        std::mem::take(&mut self.0).into_iter()
-    }
-}
-
-/// Once per link and tick. A link that was given up takes nothing: the router is about to hear of it.
-pub(super) fn hand_over((outbox, messages): (Arc<Outbox>, Vec<Outbound>)) {
-    let lost = outbox.lay(messages);
-    if lost > 0
-        && let Some(office) = Office::here()
-    {
-        office.counters().dropped_link_down.add(lost as u64);
-    }
-}
-
-/// Publications of one arbiter's sessions that are not taken yet. Bounded by what the sessions may have
-/// in flight (Receive Maximum).
-#[derive(Default)]
-pub(super) struct Receipts {
-    slots: Vec<Option<Pending>>,
-    free: Vec<u32>,
-}
-
-struct Pending {
-    port: Rc<Port>,
-    token: PublishToken,
-    shares: u32,
-}
-
-impl Receipts {
-    /// Opens a publication with one share, the publisher's own.
-    fn open(&mut self, port: &Rc<Port>, token: PublishToken) -> u32 {
-        let pending = Some(Pending {
-            port: port.clone(),
-            token,
-            shares: 1,
-        });
-        if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize] = pending;
-            return slot;
-        }
-        self.slots.push(pending);
-        self.slots.len() as u32 - 1
-    }
-
-    fn add_share(&mut self, receipt: Receipt) {
-        if let Some(Some(pending)) = self.slots.get_mut(receipt.slot as usize) {
-            pending.shares += 1;
-        }
-    }
-
-    /// One share less; with the last one the publication is taken.
-    fn complete(&mut self, receipt: Receipt) -> Option<(Rc<Port>, PublishToken)> {
-        let slot = self.slots.get_mut(receipt.slot as usize)?;
-        let pending = slot.as_mut()?;
-        pending.shares -= 1;
-        if pending.shares > 0 {
-            return None;
-        }
-        self.free.push(receipt.slot);
-        slot.take().map(|pending| (pending.port, pending.token))
     }
 }

@@ -215,9 +215,12 @@ impl Router {
             .lock()
             .expect("the ledger is whole")
             .seats(plain);
+        let shared = seats.iter().filter_map(|seats| seats.share.as_ref());
+        let groups: Vec<_> = shared.map(|group| group.text().clone()).collect();
+        let is_plain = groups.len() < seats.len();
         let written = self.tables.routes.write(|table| match seats.is_empty() {
             true => table.remove_local(plain),
-            false => table.set_local(plain, seats.into()),
+            false => table.set_shared(plain, seats.into(), is_plain, &groups),
         });
         written.expect("the route table is whole");
         self.tell_links_later(ctx);

@@ -13,6 +13,7 @@
 //! | [`Tables::for_clients`], … | everyone | the actor that it lies before |
 //! | [`Tables::counters`] | each arbiter its own block | `sys`, admin |
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
@@ -27,6 +28,7 @@ use super::desk::{ShareGroup, Sharing};
 use super::gatekeeper::Gatekeeper;
 use super::keyring::Keyring;
 use super::links::Link;
+use super::loans::Crossing;
 use super::mail::FilterId;
 use super::mail::PostBox;
 use super::mailman::Mailman;
@@ -46,6 +48,12 @@ pub const SESSION_SHARDS: usize = 64;
 
 /// Workers, the cluster arbiter and control arbiter must fit one mask of arbiters.
 pub const ARBITERS_MAX: usize = 64;
+
+/// Shared groups that ended and are remembered: more than end while a message crosses a node.
+const ENDED_GROUPS_MAX: usize = 1024;
+
+/// Groups with members elsewhere that are remembered before those are forgotten which nobody matches.
+const CROSSINGS_MAX: usize = 1024;
 
 /// The names under which the broker's processes are found; they stay the same through restarts.
 #[derive(Clone)]
@@ -157,6 +165,10 @@ pub struct Tables {
     pub links: RwLock<Vec<Link>>,
     /// The members of each `$share/…` filter. Entries come and go with the router's decisions.
     shares: Mutex<AHashMap<ByteString, Arc<ShareGroup>>>,
+    /// The last groups that ended: what was on its way to them goes to who has members now.
+    ended: Mutex<VecDeque<(FilterId, ByteString)>>,
+    /// How this node chooses among the nodes of each group that has members elsewhere.
+    crossings: Mutex<AHashMap<Arc<str>, Arc<Crossing>>>,
     /// How they choose.
     sharing: Sharing,
     /// Client id → session; written by Clients.
@@ -231,6 +243,8 @@ impl Tables {
             poison: Poison::default(),
             keyring,
             shares: Mutex::default(),
+            ended: Mutex::default(),
+            crossings: Mutex::default(),
             sharing,
             for_clients: Tray::default(),
             for_retainer: Tray::default(),
@@ -252,15 +266,37 @@ impl Tables {
         let group = shares.entry(filter.clone());
         Some(
             group
-                .or_insert_with(|| ShareGroup::new(self.counters.len(), strategy))
+                .or_insert_with(|| ShareGroup::new(filter.clone(), self.counters.len(), strategy))
                 .clone(),
         )
     }
 
-    /// The group of a filter that has desks.
-    pub(super) fn share_group_of(&self, id: FilterId) -> Option<Arc<ShareGroup>> {
+    /// The whole filter of a shared group, and its members here if there are any.
+    pub(super) fn share_heirs(&self, id: FilterId) -> Option<(ByteString, Option<Arc<ShareGroup>>)> {
         let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        shares.values().find(|group| group.filter() == id).cloned()
+        if let Some(group) = shares.values().find(|group| group.filter() == id) {
+            return Some((group.text().clone(), Some(group.clone())));
+        }
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, text) = ended.iter().find(|(ended, _)| *ended == id)?;
+        // Somebody may have joined anew.
+        Some((text.clone(), shares.get(text).cloned()))
+    }
+
+    /// How this node chooses among the nodes that have members of this group.
+    pub(super) fn crossing(&self, text: &Arc<str>) -> Arc<Crossing> {
+        let mut crossings = self.crossings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = crossings.get(text) {
+            return known.clone();
+        }
+        if crossings.len() >= CROSSINGS_MAX {
+            crossings.retain(|_, crossing| Arc::strong_count(crossing) > 1);
+        }
+        let shared = SharedFilter::parse(text).ok().flatten();
+        let strategy = self.sharing.of(shared.map_or("", |shared| shared.group));
+        let crossing = Crossing::new(text.clone(), strategy);
+        crossings.insert(text.clone(), crossing.clone());
+        crossing
     }
 
     /// Shared groups that have members, or had until just now.
@@ -271,10 +307,15 @@ impl Tables {
 
     /// Forgets the group of a filter that has ended.
     pub(super) fn forget_group(&self, filter: &ByteString) {
-        self.shares
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(filter);
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(group) = shares.remove(filter) else {
+            return;
+        };
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.len() >= ENDED_GROUPS_MAX {
+            ended.pop_front();
+        }
+        ended.push_back((group.filter(), filter.clone()));
     }
 
     /// Whether the life of `core` that these tables belong to goes on. Once it is over, nobody dispatches

@@ -345,7 +345,11 @@ mod tests {
             expires_at: None,
             publisher: "p".into(),
         });
-        let outbound = Outbound { message, share: None };
+        let outbound = Outbound {
+            message,
+            share: None,
+            loans: None,
+        };
         lane.outbox().announce(&outbound);
         lane.outbox().lay(vec![outbound]);
         lane

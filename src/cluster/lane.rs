@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use super::wire::v1::{self, Frame, WireMessage};
 use crate::broker::links::{Outbound, Outbox, link_weight};
+use crate::broker::publish::give_again;
 use crate::limits::{FORWARD_BATCH_BYTES, FORWARD_BATCH_LEN, LINK_WINDOW_BYTES};
 
 /// A batch that was sent and is not acknowledged.
@@ -123,7 +124,7 @@ impl Lane {
         let wire = batch
             .messages
             .iter()
-            .filter_map(|message| WireMessage::of(message, now));
+            .filter_map(|outbound| WireMessage::lent(outbound, now));
         // An expired message of a batch that is sent again leaves its batch, perhaps empty.
         let frame = v1::encode(&Frame::Forward {
             seq: batch.seq,
@@ -158,13 +159,24 @@ impl Lane {
         Ok(())
     }
 
-    /// Lets the publishers go: the other node is down, and nobody waits for it. The messages stay.
+    /// Lets the publishers go: the other node is down, and nobody waits for it. The messages stay, but for what
+    /// shared groups on other nodes can have.
     pub fn release(&mut self) {
+        self.give_again();
         let batches = self.unacked.iter_mut().chain(&mut self.again);
         let sent = batches.flat_map(|batch| &mut batch.messages);
         sent.for_each(|outbound| outbound.share = None);
         self.outbox.release();
         self.held = None;
+    }
+
+    /// Of what was sent and not acknowledged, other nodes get what shared groups there can have.
+    fn give_again(&mut self) {
+        for batch in self.unacked.iter_mut().chain(&mut self.again) {
+            batch
+                .messages
+                .retain_mut(|outbound| !give_again(outbound, &self.outbox, true));
+        }
     }
 
     /// Messages that were sent.
@@ -186,8 +198,9 @@ impl Lane {
         self.len() == 0
     }
 
-    /// Gives everything up, counted as [`Dropped::link_down`].
+    /// Gives everything up, counted as [`Dropped::link_down`] but for what shared groups on other nodes can have.
     pub fn abandon(&mut self) {
+        self.give_again();
         let batches = self.unacked.iter().chain(&self.again);
         let sent: usize = batches.map(|batch| batch.messages.len()).sum();
         self.dropped.link_down += (sent + self.outbox.close()) as u64;

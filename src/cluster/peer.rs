@@ -7,7 +7,7 @@
 //! Dies of:  a connection that does not come back, silence, a peer that breaks the protocol, an order
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, Message, Running, WrapFuture};
@@ -20,9 +20,8 @@ use super::dist::{Carried, Cut, FromDist};
 use super::lane::Lane;
 use super::slice::Out;
 use super::wire::v1::{self, Frame, MemberRecord};
-use crate::broker::links::{Bell, LinkDown, RouteDelta, RouteVersion, Slice};
+use crate::broker::links::{Bell, Inbound, LinkDown, RouteDelta, RouteVersion, Slice};
 use crate::limits::{DRAIN_LINKS_WITHIN, LINK_CRASH_GRACE, PEER_TICK};
-use crate::mqtt::message::Message as MqttMessage;
 use crate::node_name::NodeId;
 
 mod connection;
@@ -75,7 +74,7 @@ pub struct Peer {
     parted: bool,
     flush_armed: bool,
     /// Batches that wait until this arbiter has room for them, and whether one is being taken.
-    batches: VecDeque<(u64, Vec<Arc<MqttMessage>>)>,
+    batches: VecDeque<(u64, Vec<Inbound>)>,
     taking: bool,
     /// The version of their slice that we hold, and how often a tick told of a later one since.
     routes_held: RouteVersion,

@@ -17,6 +17,7 @@ mod own_slice;
 pub mod replica;
 pub mod retained;
 pub mod route_table;
+mod shared;
 pub mod trie;
 mod wildcards;
 

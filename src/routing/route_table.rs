@@ -18,14 +18,17 @@ use ahash::RandomState;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use super::delta::{Applied, Checked, RefusedSlice, RouteDelta, RouteVersion, SliceSnapshot, SnapshotChunk};
+use super::delta::{Applied, Checked, RefusedSlice, RouteDelta, RouteVersion, SnapshotChunk};
 use super::node_set::{NodeIndex, NodeSet};
 use super::own_slice::OwnSlice;
 use super::replica::{Replica, SliceChange};
+use super::shared::SharedGroups;
 use super::trie::{Slot, Trie};
 use crate::limits::NODES_MAX;
+use crate::mqtt::topic::SharedFilter;
 use crate::node_name::{NodeId, NodeName};
 
+mod own;
 #[cfg(test)]
 mod tests;
 
@@ -40,8 +43,10 @@ const SWEPT_AT_ONCE: usize = 1024;
 pub struct Match<L> {
     /// The local end of every matching filter.
     pub locals: SmallVec<[L; 4]>,
-    /// Every node with at least one matching filter.
+    /// Every node with at least one matching filter, shared groups not counted.
     pub nodes: NodeSet,
+    /// Every matching shared group (its whole filter) that has members on other nodes, and on which.
+    pub groups: Vec<(Arc<str>, NodeSet)>,
 }
 
 impl<L> Default for Match<L> {
@@ -49,6 +54,7 @@ impl<L> Default for Match<L> {
         Self {
             locals: SmallVec::new(),
             nodes: NodeSet::new(),
+            groups: Vec::new(),
         }
     }
 }
@@ -58,19 +64,29 @@ impl<L> Match<L> {
     pub fn clear(&mut self) {
         self.locals.clear();
         self.nodes.clear();
+        self.groups.clear();
     }
 
     /// Whether nobody has a matching filter.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.locals.is_empty() && self.nodes.is_empty()
+        self.locals.is_empty() && self.nodes.is_empty() && self.groups.is_empty()
     }
 }
 
 #[derive(Debug)]
 struct Route<L> {
     local: Option<L>,
+    /// Whether `local` is more than members of shared groups.
+    plain: bool,
     nodes: NodeSet,
+    groups: SharedGroups,
+}
+
+impl<L> Route<L> {
+    fn is_vacant(&self) -> bool {
+        self.local.is_none() && self.nodes.is_empty() && self.groups.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -79,6 +95,8 @@ struct Remote {
     replica: Replica,
     /// Where its routes lie in the trie, so that they are found without their text.
     slots: HashSet<Slot, RandomState>,
+    /// Its entries in the table; a slot holds a filter and its shared groups.
+    linked: usize,
 }
 
 /// What lies under a [`NodeIndex`].
@@ -160,9 +178,16 @@ impl<L> RouteTable<L> {
         self.trie.matches(topic, &mut |route| {
             found.locals.extend(route.local.clone());
             found.nodes.unite(&route.nodes);
+            for (text, _, nodes) in route.groups.iter().filter(|(_, _, nodes)| !nodes.is_empty()) {
+                found.groups.push((text.clone(), nodes.clone()));
+            }
         });
         if self.dying > 0 {
             found.nodes.keep(&self.up);
+            found.groups.retain_mut(|(_, nodes)| {
+                nodes.keep(&self.up);
+                !nodes.is_empty()
+            });
         }
     }
 
@@ -175,13 +200,18 @@ impl<L> RouteTable<L> {
         });
     }
 
-    /// All routes in no promised order: filter, local end, nodes.
+    /// All routes in no promised order, each shared group for itself: filter, local end, nodes.
     pub fn routes(&self) -> impl Iterator<Item = (&str, Option<&L>, NodeSet)> {
-        self.trie.iter().filter_map(|(filter, route)| {
-            let mut nodes = route.nodes.clone();
+        let entries = self.trie.iter().flat_map(|(filter, route)| {
+            let groups = route.groups.iter();
+            let groups = groups.map(move |(text, own, nodes)| (&**text, own, nodes, route));
+            std::iter::once((filter, route.plain, &route.nodes, route)).chain(groups)
+        });
+        entries.filter_map(|(filter, own, nodes, route)| {
+            let mut nodes = nodes.clone();
             nodes.keep(&self.up);
-            let held = route.local.is_some() || !nodes.is_empty();
-            held.then_some((filter, route.local.as_ref(), nodes))
+            let held = own || !nodes.is_empty();
+            held.then_some((filter, route.local.as_ref().filter(|_| own), nodes))
         })
     }
 
@@ -202,77 +232,6 @@ impl<L> RouteTable<L> {
         let mut listing: Vec<_> = self.routes().map(names).collect();
         listing.sort_by(|one, other| one.0.cmp(&other.0));
         listing
-    }
-}
-
-/// The own slice.
-impl<L> RouteTable<L> {
-    /// The local end of exactly this filter.
-    #[must_use]
-    pub fn local(&self, filter: &str) -> Option<&L> {
-        self.trie.get(filter)?.local.as_ref()
-    }
-
-    /// Sets the local end of a filter and returns the old one. A filter without one before is a new
-    /// route of this node: the next [`take_delta`](Self::take_delta) tells it.
-    pub fn set_local(&mut self, filter: &str, local: L) -> Option<L> {
-        self.sweep(SWEPT_PER_CHANGE);
-        self.version += 1;
-        let slot = self.slot(filter, || filter.into());
-        let old = self.trie.at_mut(slot).local.replace(local);
-        if old.is_none() {
-            self.own.added(filter);
-        }
-        old
-    }
-
-    /// Withdraws this node's route; its local end, if there was one.
-    pub fn remove_local(&mut self, filter: &str) -> Option<L> {
-        self.sweep(SWEPT_PER_CHANGE);
-        let slot = self.trie.slot(filter)?;
-        let route = self.trie.at_mut(slot);
-        let old = route.local.take()?;
-        if route.nodes.is_empty() {
-            self.trie.remove_at(slot);
-        }
-        self.own.removed(filter);
-        self.version += 1;
-        Some(old)
-    }
-
-    /// The own changes since the last call, for every peer. The router calls it after each change, also
-    /// without any peer: what waits is bounded, and whoever missed it sees a gap.
-    pub fn take_delta(&mut self) -> Option<RouteDelta> {
-        self.own.take_delta()
-    }
-
-    /// The own slice as it is, changes that were not taken included: for a peer that is new or has a gap.
-    #[must_use]
-    pub fn own_snapshot(&self) -> SliceSnapshot {
-        let own = self.trie.iter().filter(|(_, route)| route.local.is_some());
-        let filters = own.map(|(filter, _)| ByteString::from(filter)).collect();
-        SliceSnapshot {
-            version: self.own.version,
-            filters,
-        }
-    }
-
-    /// The version of the own slice.
-    #[must_use]
-    pub fn own_version(&self) -> RouteVersion {
-        self.own.version
-    }
-
-    /// The hash of the own slice; see [`Replica::hash`].
-    #[must_use]
-    pub fn own_hash(&self) -> u64 {
-        self.own.hash
-    }
-
-    /// How many filters have subscribers here.
-    #[must_use]
-    pub fn own_len(&self) -> usize {
-        self.own.len
     }
 }
 
@@ -298,6 +257,7 @@ impl<L> RouteTable<L> {
             id: node.clone(),
             replica,
             slots: HashSet::default(),
+            linked: 0,
         };
         self.places[usize::from(index.0)] = Place::Up(Box::new(remote));
         self.version += 1;
@@ -349,7 +309,7 @@ impl<L> RouteTable<L> {
     /// [`Replica::check`].
     pub fn check(&mut self, node: &NodeId, version: RouteVersion, hash: u64) -> Checked {
         match self.node_index(node).and_then(|index| self.remote_mut(index)) {
-            Some(remote) => remote.replica.check(version, hash, remote.slots.len()),
+            Some(remote) => remote.replica.check(version, hash, remote.linked),
             None => Checked::Apart,
         }
     }
@@ -423,7 +383,7 @@ impl<L> RouteTable<L> {
             return 0;
         };
         let slots: Vec<_> = std::mem::take(&mut remote.slots).into_iter().collect();
-        let count = slots.len();
+        let count = remote.linked;
         self.places[usize::from(index.0)] = Place::Dying(slots);
         self.up.remove(index);
         self.dying += 1;
@@ -459,27 +419,49 @@ impl<L> RouteTable<L> {
     }
 
     fn link(&mut self, filter: &Arc<str>, index: NodeIndex) {
-        let slot = self.slot(filter, || filter.clone());
-        self.trie.at_mut(slot).nodes.insert(index);
+        let (slot, new) = match plain_of(filter) {
+            Some(plain) => {
+                let slot = self.slot(plain, || plain.into());
+                (slot, self.trie.at_mut(slot).groups.add(filter, index))
+            }
+            None => {
+                let slot = self.slot(filter, || filter.clone());
+                (slot, self.trie.at_mut(slot).nodes.insert(index))
+            }
+        };
         if let Some(remote) = self.remote_mut(index) {
             remote.slots.insert(slot);
+            remote.linked += usize::from(new);
         }
     }
 
     fn withdraw(&mut self, filter: &str, index: NodeIndex) {
-        let Some(slot) = self.trie.slot(filter) else {
+        let shared = plain_of(filter);
+        let Some(slot) = self.trie.slot(shared.unwrap_or(filter)) else {
             return;
         };
+        let route = self.trie.at_mut(slot);
+        let had = match shared {
+            Some(_) => route.groups.remove(filter, index),
+            None => route.nodes.remove(index),
+        };
+        let more = route.nodes.contains(index) || route.groups.has(index);
         if let Some(remote) = self.remote_mut(index) {
-            remote.slots.remove(&slot);
+            remote.linked -= usize::from(had);
+            if !more {
+                remote.slots.remove(&slot);
+            }
         }
-        self.unlink(slot, index);
+        if !more {
+            self.unlink(slot, index);
+        }
     }
 
     fn unlink(&mut self, slot: Slot, index: NodeIndex) {
         let route = self.trie.at_mut(slot);
         route.nodes.remove(index);
-        if route.local.is_none() && route.nodes.is_empty() {
+        route.groups.remove_node(index);
+        if route.is_vacant() {
             self.trie.remove_at(slot);
         }
     }
@@ -491,9 +473,17 @@ impl<L> RouteTable<L> {
                 text(),
                 Route {
                     local: None,
+                    plain: false,
                     nodes: NodeSet::new(),
+                    groups: SharedGroups::default(),
                 },
             ),
         }
     }
+}
+
+/// The filter that the group of this one shares, if it is a `$share/…` filter.
+fn plain_of(filter: &str) -> Option<&str> {
+    let shared = SharedFilter::parse(filter).ok().flatten()?;
+    Some(shared.filter)
 }

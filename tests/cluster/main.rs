@@ -13,6 +13,7 @@ mod leaving;
 mod links;
 mod mistakes;
 mod routes;
+mod shared;
 mod trust;
 mod trust_leaks;
 

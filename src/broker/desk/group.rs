@@ -10,6 +10,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use bytestring::ByteString;
+
 use crate::broker::mail::{FilterId, PortId};
 use crate::mqtt::message::Message;
 
@@ -87,6 +89,8 @@ pub struct Member {
 /// The members of a shared group on all arbiters of this node.
 #[derive(Debug)]
 pub struct ShareGroup {
+    /// The whole filter, `$share/…` included.
+    text: ByteString,
     strategy: ShareStrategy,
     /// Its filter; 0 until its first desk.
     filter: AtomicU64,
@@ -101,9 +105,10 @@ pub struct ShareGroup {
 impl ShareGroup {
     /// A group without members, on a node with so many arbiters.
     #[must_use]
-    pub fn new(arbiters: usize, strategy: ShareStrategy) -> Arc<Self> {
+    pub fn new(text: ByteString, arbiters: usize, strategy: ShareStrategy) -> Arc<Self> {
         let none = || (0..arbiters).map(|_| AtomicU32::new(0)).collect();
         Arc::new(Self {
+            text,
             strategy,
             filter: AtomicU64::new(0),
             online: none(),
@@ -111,6 +116,19 @@ impl ShareGroup {
             turn: AtomicU64::new(0),
             port: AtomicU64::new(0),
         })
+    }
+
+    /// Its whole filter, `$share/…` included.
+    #[must_use]
+    pub fn text(&self) -> &ByteString {
+        &self.text
+    }
+
+    /// Whether it has members on this node.
+    #[must_use]
+    pub fn has_members(&self) -> bool {
+        let mut counts = self.online.iter().chain(&self.away);
+        counts.any(|count| count.load(Relaxed) > 0)
     }
 
     /// Which filter it is.
@@ -217,7 +235,7 @@ impl ShareGroup {
 }
 
 /// SplitMix64: the numbers from 0 on come out as if drawn at random.
-fn mixed(number: u64) -> u64 {
+pub(in crate::broker) fn mixed(number: u64) -> u64 {
     let mut z = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -241,7 +259,7 @@ mod tests {
     }
 
     fn group(strategy: ShareStrategy) -> Arc<ShareGroup> {
-        let group = ShareGroup::new(3, strategy);
+        let group = ShareGroup::new("$share/g/t".into(), 3, strategy);
         assert_eq!(group.choose(&message("t", "p")), None);
         group.set(0, 2, 0);
         group.set(1, 0, 5);

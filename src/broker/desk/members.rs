@@ -14,7 +14,7 @@ use crate::mqtt::packet::QoS;
 
 /// Arbiters that a message is sent on to because its members are gone, before it is given up: more than the
 /// rounds in which members may come and go meanwhile.
-const HOPS_MAX: u8 = 16;
+pub(in crate::broker) const HOPS_MAX: u8 = 16;
 
 /// A message for one member of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -25,6 +25,17 @@ pub struct Turn {
     pub dup: bool,
     /// Arbiters at which it found nobody.
     pub hops: u8,
+    /// Nodes at which it found nobody before it came to this one.
+    pub tried: u8,
+}
+
+/// Where a message goes on to, because nobody of its group is here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Onward {
+    /// To the members on another arbiter.
+    Arbiter(usize),
+    /// To whoever has members now, here or on another node.
+    Heirs,
 }
 
 impl Desk {
@@ -35,7 +46,7 @@ impl Desk {
         group: &ShareGroup,
         message: &Arc<Message>,
         turn: Turn,
-    ) -> Option<usize> {
+    ) -> Option<Onward> {
         let rows = self.rows.borrow();
         let online = self.online.get();
         let start = self.sticky_row(office, group, &rows).unwrap_or(turn.nth as usize);
@@ -53,16 +64,13 @@ impl Desk {
             return None;
         }
         if turn.hops < HOPS_MAX && group.is_online_elsewhere(office.me()) {
-            return group.elsewhere(office.me());
+            return group.elsewhere(office.me()).map(Onward::Arbiter);
         }
         if offer(online, rows.len()) {
             return None;
         }
         let elsewhere = group.elsewhere(office.me()).filter(|_| turn.hops < HOPS_MAX);
-        if elsewhere.is_none() {
-            office.counters().dropped_no_member.one();
-        }
-        elsewhere
+        elsewhere.map(Onward::Arbiter).or(Some(Onward::Heirs))
     }
 
     fn offer(
@@ -102,15 +110,18 @@ impl Desk {
         }
     }
 
-    /// What nobody here could take goes on to another arbiter, with its receipt.
+    /// What nobody here could take goes on, with its receipt.
     pub(super) fn send_on(
         &self,
         office: &Office,
-        arbiter: usize,
+        onward: Onward,
         message: &Arc<Message>,
         receipt: Option<Receipt>,
         turn: Turn,
     ) {
+        let Onward::Arbiter(arbiter) = onward else {
+            return office.send_to_heirs(self.id, message, receipt, turn);
+        };
         let turn = Turn {
             hops: turn.hops + 1,
             ..turn

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Office;
-use crate::broker::desk::Turn;
+use crate::broker::desk::{HOPS_MAX, Turn};
 use crate::broker::mail::{FilterId, Parcel, Receipt, To};
 use crate::broker::port::Port;
 use crate::mqtt::message::Message;
@@ -18,23 +18,50 @@ impl Office {
 
     /// Another member of a shared group gets what one could not deliver.
     pub(in crate::broker) fn pass_on(&self, filter: FilterId, message: &Arc<Message>, dup: bool) {
-        let group = self.tables.share_group_of(filter);
-        let member = group.and_then(|group| group.choose(message));
-        let Some(member) = member else {
-            return self.counters().dropped_no_member.one();
+        let turn = Turn {
+            dup,
+            ..Turn::default()
+        };
+        self.send_to_heirs(filter, message, None, turn);
+    }
+
+    /// Whoever has members of a shared group now gets its message: here, or on another node.
+    pub(in crate::broker) fn send_to_heirs(
+        &self,
+        filter: FilterId,
+        message: &Arc<Message>,
+        receipt: Option<Receipt>,
+        turn: Turn,
+    ) {
+        let Some((text, group)) = self.tables.share_heirs(filter) else {
+            return self.find_no_member(receipt);
+        };
+        let member = group
+            .filter(|_| turn.hops < HOPS_MAX)
+            .and_then(|group| Some((group.choose(message)?, group.filter())));
+        let Some((member, filter)) = member else {
+            return self.give_away(&text, message, receipt, turn);
         };
         let turn = Turn {
             nth: member.nth,
-            dup,
-            hops: 0,
+            hops: turn.hops + 1,
+            ..turn
         };
         let parcel = Parcel::Message {
             filter,
             to: To::Member(turn),
             message: message.clone(),
-            receipt: None,
+            receipt,
         };
         self.send(member.arbiter, parcel);
+    }
+
+    /// Nobody is left who could get a message of a shared group.
+    pub(in crate::broker) fn find_no_member(&self, receipt: Option<Receipt>) {
+        self.counters().dropped_no_member.one();
+        if let Some(receipt) = receipt {
+            self.send(receipt.arbiter.into(), Parcel::Taken(receipt));
+        }
     }
 
     /// The filter has ended on this arbiter while a message for it was on its way.
@@ -43,11 +70,11 @@ impl Office {
         filter: FilterId,
         to: &To,
         message: &Arc<Message>,
-        receipt: Option<Receipt>,
+        mut receipt: Option<Receipt>,
         from: u16,
     ) {
-        if matches!(to, To::Member(_)) {
-            self.pass_on(filter, message, false);
+        if let To::Member(turn) = to {
+            self.send_to_heirs(filter, message, receipt.take(), *turn);
         }
         self.dispatched(receipt, from, message);
     }

@@ -181,7 +181,7 @@ fn what_comes_from_another_node_is_dispatched_here_and_goes_no_further() {
         let cluster = &rig.tables.arbiters.all[rig.tables.arbiters.cluster()];
         cluster.spawn(async move {
             crate::broker::publish::room().await;
-            crate::broker::publish::dispatch(vec![message]);
+            crate::broker::publish::dispatch(vec![crate::broker::links::Inbound { message, loans: None }]);
         });
         assert_eq!(there.message().await.1, "gone");
         let counted = rig.tables.counted();

@@ -178,13 +178,15 @@ fn a_link_hears_of_every_change_and_carries_each_message_once() {
         client.subscribe("after", QoS::AtMostOnce).await;
         assert_eq!(heard.recv().await.unwrap(), "+after");
         client.subscribe("$share/g/after", QoS::AtMostOnce).await;
+        assert_eq!(heard.recv().await.unwrap(), "+$share/g/after");
         client.unsubscribe("after").await;
+        assert_eq!(heard.recv().await.unwrap(), "-after");
         client.unsubscribe("before").await;
         assert_eq!(heard.recv().await.unwrap(), "-before");
         let slice = router.call(Slice).await.unwrap();
         assert_eq!(
             slice.filters.iter().map(|filter| &**filter).collect::<Vec<_>>(),
-            ["after"]
+            ["$share/g/after"]
         );
 
         let filters = vec!["far/#".into(), "far/+".into()];

@@ -22,7 +22,11 @@ fn message(number: usize, qos: QoS, size: usize) -> Arc<Message> {
 /// As the broker does it: counted, then given.
 fn give(lane: &mut Lane, messages: impl IntoIterator<Item = Arc<Message>>) {
     for message in messages {
-        let outbound = Outbound { message, share: None };
+        let outbound = Outbound {
+            message,
+            share: None,
+            loans: None,
+        };
         lane.outbox.announce(&outbound);
         lane.outbox.lay(vec![outbound]);
     }

@@ -1,6 +1,5 @@
 //! What a Peer does with each frame that comes.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
@@ -8,14 +7,13 @@ use bytes::Bytes;
 use supervisors::{CallError, Context};
 
 use super::{LinkState, Peer, Reason};
-use crate::broker::links::{ApplyDelta, ApplySnapshot};
+use crate::broker::links::{ApplyDelta, ApplySnapshot, Inbound};
 use crate::broker::publish;
 use crate::cluster::connector::Fact;
 use crate::cluster::lane::{Came, came};
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::v1::{self, Frame, MemberRecord, WireMessage};
 use crate::limits::LINK_EARLY_FRAMES_MAX;
-use crate::mqtt::message::Message;
 use crate::routing::{Applied, RouteDelta, RouteVersion, SnapshotChunk};
 
 /// Ticks that may tell of a later version than we hold before we ask for the slice again.
@@ -195,8 +193,8 @@ impl Peer {
                 let now = Instant::now();
                 let messages = messages
                     .into_iter()
-                    .map(|message| message.into_message(bytes, now));
-                let messages: Vec<Arc<Message>> = messages.collect::<Result<_, _>>()?;
+                    .map(|message| message.into_inbound(bytes, now));
+                let messages: Vec<Inbound> = messages.collect::<Result<_, _>>()?;
                 self.row(|row| row.came += messages.len() as u64);
                 self.batches.push_back((seq, messages));
                 self.take_batches(ctx);

@@ -12,6 +12,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
 use super::WireError;
+use crate::broker::links::{Inbound, LOANS_MAX, Loan, Loans, Outbound};
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
 use crate::node_name::{NodeId, NodeName};
@@ -96,7 +97,7 @@ pub enum Refusal {
 pub struct WireMessage<'a> {
     /// Topic name.
     pub topic: &'a str,
-    /// Bits 0 and 1: QoS; bit 2: retain.
+    /// Bits 0 and 1: QoS; bit 2: retain; bit 3: for `groups` only.
     pub flags: u8,
     /// Remaining lifetime in milliseconds.
     pub expires_in_ms: Option<u64>,
@@ -108,7 +109,24 @@ pub struct WireMessage<'a> {
     /// Application payload.
     #[serde(with = "raw")]
     pub payload: &'a [u8],
+    /// The shared groups that the receiver is to serve, at most [`LOANS_MAX`]; it serves no others.
+    pub groups: Vec<WireLoan<'a>>,
 }
+
+/// A shared group that is to be served for one message.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WireLoan<'a> {
+    /// The whole filter, `$share/…` included.
+    pub group: &'a str,
+    /// Bits 0 to 6: nodes at which the message found no member; bit 7: a member may have had it.
+    pub tried: u8,
+}
+
+/// [`WireLoan::tried`]: a member may have had the message.
+const DUP: u8 = 0x80;
+
+/// [`WireMessage::flags`]: the message is for its groups only.
+const ONLY_GROUPS: u8 = 8;
 
 /// Byte slices in one piece: serde alone would take them byte by byte, 30 times slower.
 mod raw {
@@ -233,7 +251,51 @@ impl<'a> WireMessage<'a> {
             publisher: &message.publisher,
             pass_through: &message.pass_through,
             payload: &message.payload,
+            groups: Vec::new(),
         })
+    }
+
+    /// The same with the shared groups that go with it.
+    #[must_use]
+    pub fn lent(outbound: &'a Outbound, now: Instant) -> Option<Self> {
+        let mut message = Self::of(&outbound.message, now)?;
+        if let Some(loans) = &outbound.loans {
+            let groups = loans.groups.iter().map(|loan| WireLoan {
+                group: &loan.group,
+                tried: loan.tried | if loan.dup { DUP } else { 0 },
+            });
+            message.groups = groups.collect();
+            message.flags |= if loans.only { ONLY_GROUPS } else { 0 };
+        }
+        Some(message)
+    }
+
+    /// As [`WireMessage::into_message`], with its shared groups.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] for an impossible QoS, or for groups beyond a bound.
+    pub fn into_inbound(self, frame: &Bytes, now: Instant) -> Result<Inbound, WireError> {
+        let mut loans = None;
+        if !self.groups.is_empty() || self.flags & ONLY_GROUPS != 0 {
+            if self.groups.len() > LOANS_MAX {
+                return Err(WireError::Malformed(format!(
+                    "{} groups of a message",
+                    self.groups.len()
+                )));
+            }
+            let mut lent = Box::new(Loans::default());
+            lent.only = self.flags & ONLY_GROUPS != 0;
+            for WireLoan { group, tried } in &self.groups {
+                lent.add(Loan {
+                    group: Arc::from(*group),
+                    tried: tried & !DUP,
+                    dup: tried & DUP != 0,
+                });
+            }
+            loans = Some(lent);
+        }
+        let message = self.into_message(frame, now)?;
+        Ok(Inbound { message, loans })
     }
 
     /// The message that came in `frame`, of which `self` borrows.
@@ -245,7 +307,7 @@ impl<'a> WireMessage<'a> {
     /// [`WireError::Malformed`] for an impossible QoS.
     pub fn into_message(self, frame: &Bytes, now: Instant) -> Result<Arc<Message>, WireError> {
         let qos = QoS::from_bits(self.flags & 3)
-            .filter(|_| self.flags < 8)
+            .filter(|_| self.flags < 2 * ONLY_GROUPS)
             .ok_or_else(|| WireError::Malformed(format!("flags {:#x} of a message", self.flags)))?;
         let parts = [
             self.topic.as_bytes(),

@@ -6,6 +6,7 @@ use super::*;
 use crate::node_name::Incarnation;
 use crate::routing::RouteChange;
 use crate::routing::trie::tests::naive_match;
+use crate::routing::{RouteVersion, SliceSnapshot};
 
 fn node(name: &str, incarnation: u64) -> NodeId {
     let name = format!("{name}@127.0.0.1").parse().unwrap();
@@ -231,6 +232,64 @@ fn the_number_of_nodes_is_bounded_and_places_are_used_again() {
     let index = table.node_index(&node("n7", 1)).unwrap();
     table.node_down(&node("n7", 1));
     assert_eq!(table.node_up(&node("more", 1)), Ok(index));
+}
+
+fn groups(table: &RouteTable<u32>, topic: &str) -> Vec<(String, usize)> {
+    let mut found = Match::default();
+    table.match_topic(topic, &mut found);
+    let mut groups: Vec<_> = found
+        .groups
+        .iter()
+        .map(|(text, nodes)| (text.to_string(), nodes.len()))
+        .collect();
+    groups.sort();
+    groups
+}
+
+#[test]
+fn a_shared_group_is_an_entry_of_its_own_and_matched_with_its_filter() {
+    let mut table = RouteTable::new();
+    let (n2, n3) = (node("n2", 1), node("n3", 1));
+    table.node_up(&n2).unwrap();
+    table.node_up(&n3).unwrap();
+    add(&mut table, &n2, &["$share/g/a/+", "$share/h/a/+", "a/+"]);
+    add(&mut table, &n3, &["$share/g/a/+"]);
+    let both = [("$share/g/a/+".to_owned(), 2), ("$share/h/a/+".to_owned(), 1)];
+    assert_eq!(groups(&table, "a/b"), both);
+    assert_eq!(matched(&table, "a/b"), (vec![], vec!["n2".to_owned()]));
+    assert_eq!(groups(&table, "$share/g/a/b"), []);
+    assert_eq!((table.len(), table.routes().count()), (1, 3));
+
+    table.set_shared("a/+", 1, false, &["$share/g/a/+".into()]);
+    assert_eq!(table.own_snapshot().filters.to_vec(), ["$share/g/a/+"]);
+    table.set_shared("a/+", 2, true, &["$share/g/a/+".into()]);
+    table.set_shared("a/+", 3, true, &[]);
+    let mine = |change: fn(ByteString) -> RouteChange, text: &str| change(text.to_owned().into());
+    let changes = [
+        mine(RouteChange::Add, "$share/g/a/+"),
+        mine(RouteChange::Add, "a/+"),
+        mine(RouteChange::Remove, "$share/g/a/+"),
+    ];
+    assert_eq!(table.take_delta().unwrap().changes, changes);
+    assert_eq!(table.own_len(), 1);
+
+    let gone = next(&table, &n2, vec![RouteChange::Remove("$share/g/a/+".into())]);
+    assert_eq!(table.apply_delta(&n2, &gone), Applied::Applied);
+    let held = table
+        .replicas()
+        .find(|(id, _)| **id == n2)
+        .map(|(_, slice)| (slice.version(), slice.hash()));
+    let (version, hash) = held.unwrap();
+    assert_eq!(table.check(&n2, version, hash), Checked::Same);
+    assert_eq!(groups(&table, "a/b"), both.clone().map(|(group, _)| (group, 1)));
+    assert_eq!(table.node_down(&n2), 2);
+    assert_eq!(groups(&table, "a/b"), [("$share/g/a/+".to_owned(), 1)]);
+    table.node_down(&n3);
+    assert_eq!(table.remove_local("a/+"), Some(3));
+    assert_eq!(
+        (groups(&table, "a/b").len(), table.len(), table.own_len()),
+        (0, 0, 0)
+    );
 }
 
 #[derive(Debug, Clone)]

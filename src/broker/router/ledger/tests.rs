@@ -152,7 +152,7 @@ fn a_seat_that_cannot_be_opened_refuses_what_waited() {
 fn a_plain_filter_and_its_shared_groups_are_one_route() {
     let mut ledger = Ledger::default();
     let mut out = Vec::new();
-    let group = || Some(ShareGroup::new(2, Default::default()));
+    let group = || Some(ShareGroup::new("$share/g/t".into(), 2, Default::default()));
     ledger.ask(&"$share/g/a".into(), 0, join(1), group, &mut out);
     ledger.opened(A, 0, &mut out);
     ledger.joined(A, 0, 1, &mut out);

@@ -61,7 +61,7 @@ fn the_bytes_of_every_frame_are_frozen() {
                 seq: 9,
                 messages: vec![WireMessage::of(&sent, now).unwrap()],
             },
-            "04090103612f620500026331020101026869",
+            "04090103612f62050002633102010102686900",
         ),
         (Frame::Forwarded { seq: 9 }, "0509"),
         (Frame::Canary { nonce: 250 }, "06fa"),
@@ -167,13 +167,52 @@ fn an_expired_message_is_not_sent() {
 fn qos_3_and_unknown_flags_are_refused() {
     let now = Instant::now();
     let sent = message(b"x");
-    for flags in [3, 7, 8, 255] {
+    for flags in [3, 7, 16, 255] {
         let wire = WireMessage {
             flags,
             ..WireMessage::of(&sent, now).unwrap()
         };
         assert!(wire.into_message(&Bytes::new(), now).is_err(), "{flags}");
     }
+}
+
+#[test]
+fn shared_groups_travel_with_a_message_and_are_bounded() {
+    let now = Instant::now();
+    let mut loans = Loans::default();
+    for (group, tried, dup) in [("$share/g/a/b", 0, false), ("$share/h/a/#", 3, true)] {
+        let group = group.into();
+        loans.add(Loan { group, tried, dup });
+    }
+    loans.only = true;
+    let mut sent = Outbound {
+        message: Arc::new(message(b"hi")),
+        share: None,
+        loans: Some(Box::new(loans)),
+    };
+    let wire = WireMessage::lent(&sent, now).unwrap();
+    let bytes = Bytes::from(encode(&wire));
+    let golden = "03612f620d000263310201010268690\
+                  20c2473686172652f672f612f62000c2473686172652f682f612f2383";
+    assert_eq!(hex(&bytes), golden);
+    let came: WireMessage<'_> = decode(&bytes).unwrap();
+    let came = came.into_inbound(&bytes, now).unwrap();
+    assert_eq!(
+        (came.message, came.loans),
+        (sent.message.clone(), sent.loans.clone())
+    );
+    let mut many = Loans::default();
+    for _ in 0..=LOANS_MAX {
+        let group = "$share/g/x".into();
+        many.add(Loan {
+            group,
+            tried: 0,
+            dup: false,
+        });
+    }
+    sent.loans = Some(Box::new(many));
+    let wire = WireMessage::lent(&sent, now).unwrap();
+    assert!(wire.into_inbound(&Bytes::new(), now).is_err());
 }
 
 #[test]
