@@ -56,8 +56,8 @@ pub fn publish(message: &Arc<Message>) -> Result<(), Torn> {
     }
 }
 
-/// Dispatches what another node forwarded: to subscribers of this node only, so nothing goes in circles, and of
-/// shared groups to those only that it names. Call it on an arbiter that has an office, and await [`room`]
+/// Dispatches what another node forwarded: to subscribers of this node only, so nothing goes in circles
+/// and of shared groups to those that it names. Call it on an arbiter that has an office, and await [`room`]
 /// before the next batch.
 pub fn dispatch(messages: Vec<Inbound>) {
     let Some(office) = Office::here() else { return };

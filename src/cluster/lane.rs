@@ -159,8 +159,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Lets the publishers go: the other node is down, and nobody waits for it. The messages stay, but for what
-    /// shared groups on other nodes can have.
+    /// Lets the publishers go: the other node is down, and nobody waits for it. The messages stay,
+    /// but for what shared groups on other nodes can have.
     pub fn release(&mut self) {
         self.give_again();
         let batches = self.unacked.iter_mut().chain(&mut self.again);
@@ -198,7 +198,8 @@ impl Lane {
         self.len() == 0
     }
 
-    /// Gives everything up, counted as [`Dropped::link_down`] but for what shared groups on other nodes can have.
+    /// Gives everything up, counted as [`Dropped::link_down`], but for what shared groups on other nodes
+    /// can have.
     pub fn abandon(&mut self) {
         self.give_again();
         let batches = self.unacked.iter().chain(&self.again);

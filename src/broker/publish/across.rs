@@ -34,8 +34,8 @@ impl Forwards {
     }
 }
 
-/// Once per link and tick. Of what a link does not take that was given up, or is down, shared groups are given
-/// to other nodes.
+/// Once per link and tick. Of what a link does not take that was given up, or is down, shared groups
+/// are given to other nodes.
 pub(in crate::broker) fn hand_over((outbox, mut messages): (Arc<Outbox>, Vec<Outbound>)) {
     if outbox.is_released() {
         messages.retain_mut(|outbound| {
