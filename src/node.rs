@@ -32,6 +32,7 @@ use crate::broker::tables::Arbiters;
 use crate::broker::tls::Certificate;
 use crate::cli::{EXIT_FAILED, EXIT_GAVE_UP};
 use crate::cluster::connector::Drain;
+use crate::cluster::stream::LinkTls;
 use crate::config::{Config, Listen, ListenerConfig};
 use crate::limits::{DRAIN_STEP_WITHIN, REGISTRY_SETTLES_WITHIN};
 use crate::registry::actor::Settled;
@@ -71,6 +72,7 @@ async fn prepare(config: Config) -> Result<Plan, String> {
     endpoint.contact.set_port(config.registry_port);
     refuse_twin(&config, &cookie).await?;
     let keyring = Arc::new(Keyring::open(&config.auth)?);
+    let link_tls = config.link_tls.as_ref().map(LinkTls::load).transpose()?;
     let doors = open_doors(&config)?;
     let entrance = config
         .admin
@@ -87,7 +89,7 @@ async fn prepare(config: Config) -> Result<Plan, String> {
     );
     Ok(Plan::new(
         config,
-        cookie,
+        (cookie, link_tls),
         keyring,
         endpoint,
         (doors, entrance),

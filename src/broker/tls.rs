@@ -107,9 +107,9 @@ pub(super) fn outcome(connection: &ServerConnection) -> (&'static str, Option<St
 }
 
 fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, String> {
-    let chain = certificates(&files.certificate, "certificate")?;
+    let chain = certificates(&files.certificate, "certificate of the listener")?;
     warn_of_expiry(&files.certificate, &chain[0]);
-    let key = private_key(&files.key)?;
+    let key = private_key(&files.key, "key of the listener")?;
     // Named, not the process's default: other crates bring a provider of their own along.
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -164,15 +164,15 @@ fn content(path: &Path, key: &str) -> Result<Vec<u8>, String> {
         .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
         .map_err(|error| {
             format!(
-                "cannot read {}: {error}; name a PEM file that this user can read as {key} of the listener",
+                "cannot read {}: {error}; name a PEM file that this user can read as {key}",
                 path.display()
             )
         })?;
     Ok(bytes)
 }
 
-/// At least one.
-fn certificates(path: &Path, key: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+/// At least one. `key` says in a sentence what the operator has to set right.
+pub(crate) fn certificates(path: &Path, key: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = content(path, key)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
@@ -185,8 +185,9 @@ fn certificates(path: &Path, key: &str) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let bytes = zeroize::Zeroizing::new(content(path, "key")?);
+/// `what` is for the sentence, as in [`certificates`].
+pub(crate) fn private_key(path: &Path, what: &str) -> Result<PrivateKeyDer<'static>, String> {
+    let bytes = zeroize::Zeroizing::new(content(path, what)?);
     let encrypted = b"ENCRYPTED";
     if bytes.windows(encrypted.len()).any(|window| window == encrypted) {
         return Err(format!(

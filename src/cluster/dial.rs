@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::Cluster;
 use super::peer::{Ticket, random};
+use super::stream::LinkStream;
 use super::wire::v1::{self, Answer, Hello, MemberRecord, Refusal};
 use super::wire::{self, VERSIONS, WireError};
 use crate::limits::{HANDSHAKE_DEADLINE, PEER_DOWN_AFTER};
@@ -137,6 +138,9 @@ pub enum DialError {
         /// What the system said.
         cause: String,
     },
+    /// It does not speak TLS, or its certificate or ours is not good.
+    #[error("{0}")]
+    Tls(String),
     /// The cookie or the version of the handshake is wrong, or it broke.
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
@@ -167,7 +171,7 @@ impl DialError {
         match self {
             Self::Registry(ClientError::Handshake { error, .. }) | Self::Handshake(error) => step_of(error),
             Self::Registry(_) => Step::Registry,
-            Self::Connection { .. } | Self::Silent(_) => Step::Connection,
+            Self::Connection { .. } | Self::Tls(_) | Self::Silent(_) => Step::Connection,
             Self::Wire(WireError::Version { .. }) => Step::Version,
             Self::Wire(_) | Self::Linked(_) | Self::Refused { .. } => Step::Cookie,
         }
@@ -228,13 +232,15 @@ pub async fn dial(cluster: Cluster, errand: &Errand) -> Result<Ticket, DialError
     let progress = &errand.progress;
     let registration = resolve(&cluster, errand).await?;
     progress.reach(Step::Registry, || format!("port {}", registration.port));
-    let mut stream = connect(&errand.name, &registration).await?;
+    let stream = connect(&errand.name, &registration).await?;
+    let mut stream = encrypt(&cluster, &errand.name, stream).await?;
     progress.reach(Step::Connection, || {
         format!("{}:{}", errand.name.host(), registration.port)
     });
     let me = Identity::node(cluster.me.clone());
     let (cookie, purpose) = (&cluster.cookie, Purpose::Link);
-    let proved = prove_as_client(&mut stream, cookie, purpose, &me, Some(&errand.name)).await?;
+    let proved = prove_as_client(&mut stream, cookie, purpose, &me, Some(&errand.name)).await;
+    let proved = proved.map_err(|error| told(error, &errand.name, stream.is_tls()))?;
     let node = proved
         .identity
         .node
@@ -266,12 +272,52 @@ async fn connect(name: &NodeName, registration: &Registration) -> Result<TcpStre
     }
 }
 
+/// TLS, where we have certificates.
+async fn encrypt(cluster: &Cluster, name: &NodeName, stream: TcpStream) -> Result<LinkStream, DialError> {
+    let Some(tls) = &cluster.tls else {
+        return Ok(LinkStream::Plain(stream));
+    };
+    let host = name.host().trim_start_matches('[').trim_end_matches(']');
+    let encrypted = timeout(HANDSHAKE_DEADLINE, tls.connect(host, stream)).await;
+    encrypted
+        .map_err(|_| DialError::Silent(name.clone()))?
+        .map_err(|error| DialError::Tls(tls_sentence(name, &error)))
+}
+
+fn tls_sentence(name: &NodeName, error: &std::io::Error) -> String {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match error.kind() {
+        UnexpectedEof | ConnectionReset | BrokenPipe => format!(
+            "{name} closed when it was spoken to in TLS: set [cluster] tls on that node too, \
+             or take it away here"
+        ),
+        _ => format!(
+            "no TLS with {name} ({error}): the ca of [cluster] tls has to have signed the certificates of \
+             both nodes, each for the host of its name"
+        ),
+    }
+}
+
+/// A handshake that fails for want of TLS, or within it for a certificate: TLS 1.3 tells the side that
+/// dialled only after its own part is done.
+fn told(error: HandshakeError, name: &NodeName, is_tls: bool) -> DialError {
+    match error {
+        HandshakeError::WrongDoor { .. } if !is_tls => DialError::Tls(format!(
+            "{name} takes links over TLS only: set [cluster] tls here too, with a certificate of the same ca"
+        )),
+        HandshakeError::Io { cause, step: 1 | 2 } if is_tls => {
+            DialError::Tls(tls_sentence(name, &std::io::Error::other(cause)))
+        }
+        error => DialError::Handshake(error),
+    }
+}
+
 /// The opening of docs/PROTOCOL.md, "Links between nodes", as the dialler.
 async fn open(
     cluster: &Cluster,
     errand: &Errand,
     node: &NodeId,
-    mut stream: TcpStream,
+    mut stream: LinkStream,
 ) -> Result<Ticket, DialError> {
     let version = wire::agree(&mut stream, VERSIONS).await?;
     errand.progress.reach(Step::Version, || {

@@ -28,9 +28,9 @@ use ractor_cluster::{
 };
 use supervisors::{Caster, ChildSpec, Context, ExitReason, InitError, Shutdown};
 use tokio::io::BufReader;
-use tokio::net::TcpStream;
 
 use super::Cluster;
+use super::stream::LinkStream;
 use super::wire::v1::FRAME_BYTES_MAX;
 use crate::limits::LINK_READ_BUFFER_BYTES;
 
@@ -47,7 +47,7 @@ pub struct Carry {
     /// Names the link in its frames; the same on both ends.
     pub link: u64,
     /// The stream, on which both cookies were proved and the link was welcomed.
-    pub stream: TcpStream,
+    pub stream: LinkStream,
     /// Whether we dialled.
     pub dialled: bool,
     /// Who is told.
@@ -252,16 +252,28 @@ impl ractor::Actor for LinkEnd {
 /// The stream that ractor reads and writes: buffered, because ractor reads a frame in two pieces.
 struct Proven {
     link: u64,
-    stream: TcpStream,
+    stream: LinkStream,
 }
 
 impl ClusterBidiStream for Proven {
     fn split(self: Box<Self>) -> (BoxRead, BoxWrite) {
-        let (read, write) = self.stream.into_split();
-        (
-            Box::new(BufReader::with_capacity(LINK_READ_BUFFER_BYTES, read)),
-            Box::new(write),
-        )
+        let buffered = LINK_READ_BUFFER_BYTES;
+        match self.stream {
+            LinkStream::Plain(stream) => {
+                let (read, write) = stream.into_split();
+                (
+                    Box::new(BufReader::with_capacity(buffered, read)),
+                    Box::new(write),
+                )
+            }
+            stream @ LinkStream::Tls(..) => {
+                let (read, write) = tokio::io::split(stream);
+                (
+                    Box::new(BufReader::with_capacity(buffered, read)),
+                    Box::new(write),
+                )
+            }
+        }
     }
 
     fn peer_label(&self) -> Option<String> {

@@ -22,6 +22,7 @@ use super::Cluster;
 use super::connector::Offer;
 use super::dial::prepare;
 use super::peer::Ticket;
+use super::stream::{LinkStream, TLS_HANDSHAKE};
 use super::wire::v1::{self, Answer, Hello, Refusal};
 use super::wire::{self, VERSIONS, WireError};
 use crate::limits::{GATE_HANDSHAKES_MAX, HANDSHAKE_DEADLINE, PROOF_FAILURE_WINDOW};
@@ -74,6 +75,16 @@ enum Turned {
     Misnamed { proved: NodeId, named: NodeId },
     #[error("{node} was refused: {refusal:?}")]
     Refused { node: NodeId, refusal: Refusal },
+    #[error(
+        "it speaks TLS, and this node has no certificate: set [cluster] tls here too, or take it away there"
+    )]
+    NoCertificate,
+    #[error(
+        "no TLS with it ({0}): the ca of [cluster] tls has to have signed the certificates of both nodes"
+    )]
+    Tls(std::io::Error),
+    #[error("it wanted to link without TLS: set [cluster] tls there too, or take it away here")]
+    Plain,
     #[error("it did not open its link within {} s", HANDSHAKE_DEADLINE.as_secs())]
     Silent,
     #[error("its link could not be started: {0}")]
@@ -197,20 +208,21 @@ async fn greet(
     cluster: &Cluster,
     control: &TakeControl,
     attempts: &RefCell<Attempts>,
-    (mut stream, from): (TcpStream, IpAddr),
+    (stream, from): (TcpStream, IpAddr),
 ) -> Result<(), Turned> {
-    let proved = prove(cluster, &mut stream).await;
+    let proved = prove(cluster, stream).await;
     if !is_loopback(from) {
         attempts.borrow_mut().end(from, proved.is_ok(), Instant::now());
     }
-    let proved = proved?;
-    if proved.purpose == Purpose::Control {
-        control(ControlConnection {
-            stream,
-            from: proved.identity,
-        });
-        return Ok(());
-    }
+    let (proved, stream) = proved?;
+    let stream = match stream {
+        LinkStream::Plain(stream) if proved.purpose == Purpose::Control => {
+            let from = proved.identity;
+            control(ControlConnection { stream, from });
+            return Ok(());
+        }
+        stream => stream,
+    };
     let node = proved.identity.node.ok_or(Turned::NotANode)?;
     let ticket = timeout(HANDSHAKE_DEADLINE, open(cluster, node, stream)).await;
     let ticket = ticket.map_err(|_| Turned::Silent)??;
@@ -218,10 +230,32 @@ async fn greet(
     Ok(())
 }
 
-async fn prove(cluster: &Cluster, stream: &mut TcpStream) -> Result<Proved, Turned> {
-    prepare(stream)?;
-    let doors = [Purpose::Link, Purpose::Control];
-    Ok(prove_as_server(stream, &cluster.cookie, &doors, &cluster.me).await?)
+async fn prove(cluster: &Cluster, stream: TcpStream) -> Result<(Proved, LinkStream), Turned> {
+    prepare(&stream)?;
+    let encrypted = timeout(HANDSHAKE_DEADLINE, encrypt(cluster, stream)).await;
+    let mut stream = encrypted.map_err(|_| HandshakeError::Silent)??;
+    // Commands come without TLS: the certificates are the nodes' own.
+    let doors = match (&stream, &cluster.tls) {
+        (LinkStream::Tls(..), _) => &[Purpose::Link][..],
+        (LinkStream::Plain(_), Some(_)) => &[Purpose::Control],
+        (LinkStream::Plain(_), None) => &[Purpose::Link, Purpose::Control],
+    };
+    match prove_as_server(&mut stream, &cluster.cookie, doors, &cluster.me).await {
+        Ok(proved) => Ok((proved, stream)),
+        Err(HandshakeError::WrongDoor { asked: Purpose::Link }) => Err(Turned::Plain),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Looks at the first byte: a command without certificates and a node with them come through one port.
+async fn encrypt(cluster: &Cluster, stream: TcpStream) -> Result<LinkStream, Turned> {
+    let mut first = [0];
+    let speaks_tls = stream.peek(&mut first).await? > 0 && first[0] == TLS_HANDSHAKE;
+    match &cluster.tls {
+        _ if !speaks_tls => Ok(LinkStream::Plain(stream)),
+        Some(tls) => tls.accept(stream).await.map_err(Turned::Tls),
+        None => Err(Turned::NoCertificate),
+    }
 }
 
 fn is_loopback(address: IpAddr) -> bool {
@@ -229,7 +263,7 @@ fn is_loopback(address: IpAddr) -> bool {
 }
 
 /// The opening of docs/PROTOCOL.md, "Links between nodes", as the acceptor.
-async fn open(cluster: &Cluster, node: NodeId, mut stream: TcpStream) -> Result<Ticket, Turned> {
+async fn open(cluster: &Cluster, node: NodeId, mut stream: LinkStream) -> Result<Ticket, Turned> {
     wire::agree(&mut stream, VERSIONS).await?;
     let hello = wire::get(&mut stream).await?;
     let hello: Hello = v1::decode(&hello).map_err(Turned::Wire)?;

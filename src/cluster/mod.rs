@@ -39,6 +39,7 @@ pub mod membership;
 pub mod peer;
 pub mod slice;
 pub mod status;
+pub mod stream;
 pub mod wire;
 
 /// What every process between nodes is given; cloning shares it. Made once, by the tree.
@@ -62,6 +63,8 @@ pub struct Cluster {
     pub peers: Name<DynamicSupervisor>,
     /// Who knows the members.
     pub connector: Name<connector::Connector>,
+    /// How links are encrypted, if they are.
+    pub tls: Option<stream::LinkTls>,
     /// What outlives the processes.
     pub board: board::Board,
     /// The port of [`gate::Gate`]; 0 until it is bound, unless it is configured.
@@ -89,6 +92,7 @@ impl Cluster {
             dist: Name::new("dist"),
             peers: Name::new("peers"),
             connector: Name::new("connector"),
+            tls: None,
             board: board::Board::default(),
             gate_port: Arc::new(AtomicU16::new(gate_port)),
         }

@@ -1,12 +1,18 @@
-//! The `[cluster]` of a configuration: whom a node looks for by itself.
+//! The `[cluster]` of a configuration: whom a node looks for by itself, and what links run on.
 
-use super::file::{ConfigError, Section};
+use std::path::PathBuf;
+
+use super::file::{ConfigError, Document, Section};
 use crate::cluster::discovery::{Dns, Places};
+use crate::cluster::stream::LinkTlsFiles;
 use crate::limits::NODES_MAX;
 use crate::node_name::NodeName;
 
 /// The keys.
-pub(super) const KEYS: &[&str] = &["seeds", "dns", "dns_name"];
+pub(super) const KEYS: &[&str] = &["seeds", "dns", "dns_name", "tls"];
+
+/// Those of `tls`.
+const TLS: &[&str] = &["certificate", "key", "ca"];
 
 /// What the section says. The name of `dns` may be empty: then it is that of this node.
 pub(super) fn read(section: &Section<'_>) -> Result<Places, ConfigError> {
@@ -68,4 +74,27 @@ pub(super) fn checked(mut places: Places, me: &NodeName) -> Result<Places, Confi
         me.short().clone_into(&mut dns.name);
     }
     Ok(places)
+}
+
+/// The files of `tls`, if it is there: then all three.
+pub(super) fn tls(
+    document: &Document<'_>,
+    section: &Section<'_>,
+) -> Result<Option<LinkTlsFiles>, ConfigError> {
+    let Some(table) = section.table("tls")? else {
+        return Ok(None);
+    };
+    let tls = Section::new(document, "[cluster] tls", TLS, table)?;
+    let file = |key: &str| {
+        let path = tls.string(key)?.map(PathBuf::from);
+        path.ok_or_else(|| {
+            let what = format!("[cluster] tls has no {key}: it needs certificate, key and ca");
+            section.lacks("tls", &what)
+        })
+    };
+    Ok(Some(LinkTlsFiles {
+        certificate: file("certificate")?,
+        key: file("key")?,
+        ca: file("ca")?,
+    }))
 }

@@ -18,6 +18,7 @@ use super::{auth, cluster};
 use crate::access::settings::Settings;
 use crate::broker::desk::Sharing;
 use crate::cluster::discovery::Places;
+use crate::cluster::stream::LinkTlsFiles;
 use crate::node_name::NodeName;
 
 /// Largest configuration file that is read, in bytes. A path like `/dev/zero` must end.
@@ -44,6 +45,7 @@ pub(super) struct Draft {
     pub(super) listeners: Vec<ListenerConfig>,
     pub(super) registry_port: Option<u16>,
     pub(super) dist_port: Option<u16>,
+    pub(super) link_tls: Option<LinkTlsFiles>,
     pub(super) log_format: Option<LogFormat>,
     pub(super) log_level: Option<LogLevel>,
     pub(super) allow_crash: Option<bool>,
@@ -179,7 +181,9 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
         supervision::read(&section, &mut draft.supervision)?;
     }
     if let Some(table) = top.table("cluster")? {
-        draft.places = cluster::read(&Section::new(document, "[cluster]", cluster::KEYS, table)?)?;
+        let section = Section::new(document, "[cluster]", cluster::KEYS, table)?;
+        draft.places = cluster::read(&section)?;
+        draft.link_tls = cluster::tls(document, &section)?;
     }
     Ok(())
 }

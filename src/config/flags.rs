@@ -14,6 +14,7 @@ use super::{
 };
 use crate::access::identity::Method;
 use crate::access::settings::Settings;
+use crate::cluster::stream::LinkTlsFiles;
 use crate::node_name::NodeName;
 use crate::registry::CookieSource;
 use crate::registry::cookie::COOKIE_VARIABLE;
@@ -184,6 +185,7 @@ pub(super) fn lay_over(
         listeners: checked_listeners(listeners, environment)?,
         registry_port: registry_port.unwrap_or(REGISTRY_PORT_DEFAULT),
         dist_port: flags.dist_port.or(draft.dist_port).unwrap_or(0),
+        link_tls: link_tls(environment, draft.link_tls),
         log,
         allow_crash: flags.allow_crash || draft.allow_crash.unwrap_or(false),
         worker_threads: worker_threads(flags.worker_threads, draft.worker_threads)?,
@@ -194,6 +196,15 @@ pub(super) fn lay_over(
         supervision: draft.supervision,
         places,
         file: flags.config.clone(),
+    })
+}
+
+/// What the file says of TLS between nodes, with whole paths.
+fn link_tls(environment: &Environment, files: Option<LinkTlsFiles>) -> Option<LinkTlsFiles> {
+    files.map(|files| LinkTlsFiles {
+        certificate: environment.expanded(files.certificate),
+        key: environment.expanded(files.key),
+        ca: environment.expanded(files.ca),
     })
 }
 

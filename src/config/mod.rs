@@ -20,6 +20,7 @@ use std::str::FromStr;
 use crate::access::settings::Settings;
 use crate::broker::desk::Sharing;
 use crate::cluster::discovery::Places;
+use crate::cluster::stream::LinkTlsFiles;
 use crate::node_name::NodeName;
 use crate::registry::CookieSource;
 pub use file::ConfigError;
@@ -60,6 +61,8 @@ pub struct Config {
     pub registry_port: u16,
     /// Port for other nodes and for operators; 0 lets the system choose, the registry tells it.
     pub dist_port: u16,
+    /// The certificates of links, if they are encrypted.
+    pub link_tls: Option<LinkTlsFiles>,
     /// What is logged and how.
     pub log: LogConfig,
     /// Whether `ermine crash` may panic an actor of this node.

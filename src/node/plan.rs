@@ -19,6 +19,7 @@ use crate::broker::keyring::Keyring;
 use crate::broker::tables::{Arbiters, Names, Shelf, Tables};
 use crate::cluster::Cluster;
 use crate::cluster::gate::TakeControl;
+use crate::cluster::stream::LinkTls;
 use crate::config::Config;
 use crate::limits::{REGISTRY_LISTENER_BYTES_MAX, REGISTRY_LISTENERS_MAX};
 use crate::node_name::{Incarnation, NodeId};
@@ -34,6 +35,8 @@ pub struct Inner {
     pub config: Config,
     /// The cookie.
     pub cookie: Cookie,
+    /// How links are encrypted, if they are.
+    pub link_tls: Option<LinkTls>,
     /// Who may come in, and do what.
     pub keyring: Arc<Keyring>,
     /// Where the registry of this host is.
@@ -79,7 +82,7 @@ impl Plan {
     #[must_use]
     pub fn new(
         config: Config,
-        cookie: Cookie,
+        (cookie, link_tls): (Cookie, Option<LinkTls>),
         keyring: Arc<Keyring>,
         endpoint: Endpoint,
         (doors, entrance): (Vec<Door>, Option<Entrance>),
@@ -89,6 +92,7 @@ impl Plan {
         Self(Arc::new(Inner {
             config,
             cookie,
+            link_tls,
             keyring,
             endpoint,
             doors,
@@ -175,7 +179,7 @@ impl Plan {
         let arbiter = &self.arbiters.all[self.arbiters.cluster()];
         let me = (self.tables().node.clone(), self.cookie.clone());
         let file = self.members_file();
-        let wing = Cluster::new(
+        let mut wing = Cluster::new(
             me,
             self.config.registry_port,
             port,
@@ -183,6 +187,7 @@ impl Plan {
             arbiter,
             &self.names.router,
         );
+        wing.tls = self.link_tls.clone();
         let wing = match self.wing() {
             Some(before) if before.me == wing.me => wing.heir_of(&before),
             _ => wing,

@@ -13,13 +13,15 @@
 use std::fmt;
 
 use crate::node_name::{NodeId, NodeName};
-use crate::registry::cookie::{Cookie, Fingerprint};
+use crate::registry::cookie::Cookie;
 
+mod failure;
 mod frames;
 mod shell;
 
+pub use failure::HandshakeError;
 use frames::{Challenge, ClientProof, Hello, Role, ServerProof, Transcript, Verdict};
-pub use shell::{prove_as_client, prove_as_server};
+pub use shell::{Channel, prove_as_client, prove_as_server};
 
 /// Random bytes, fresh for each handshake, which keep proofs from being replayed.
 pub type Nonce = [u8; 32];
@@ -125,79 +127,6 @@ pub struct Proved {
     pub version: u16,
 }
 
-/// Why a handshake failed. The connection has to be closed; nothing else is changed.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum HandshakeError {
-    /// (1), (2): the first bytes are not ours.
-    #[error("what answers there does not speak Ermine's protocol")]
-    NotErmine,
-    /// A later frame does not fit its step, or was changed on its way.
-    #[error("the other side broke the handshake in step {step}")]
-    Malformed {
-        /// The step of docs/PROTOCOL.md.
-        step: u8,
-    },
-    /// (2): no common version.
-    #[error(
-        "protocol version mismatch: we speak version {ours}, the other side {theirs}: upgrade the older one"
-    )]
-    Versions {
-        /// Ours.
-        ours: Versions,
-        /// Theirs.
-        theirs: Versions,
-    },
-    /// (3), (4): the proof is wrong.
-    #[error(
-        "cookie mismatch with {with}: it does not hold our cookie (fingerprint {ours}): \
-         compare `ermine cookie fingerprint` on both sides"
-    )]
-    CookieMismatch {
-        /// Fingerprint of our cookie.
-        ours: Fingerprint,
-        /// Whom we wanted to reach, or who it says it is.
-        with: String,
-    },
-    /// (1), (2): our own nonce came back.
-    #[error("the other side sent our own words back")]
-    Reflected,
-    /// (4): another node is there.
-    #[error("{reached} was reached, not {expected}: the name, its host or a port is wrong")]
-    WrongNode {
-        /// Who is there.
-        reached: NodeName,
-        /// Who was wanted.
-        expected: NodeName,
-    },
-    /// (4): the port takes connections of another purpose.
-    #[error("this port takes no {asked} connections")]
-    WrongDoor {
-        /// The purpose in `Hello`.
-        asked: Purpose,
-    },
-    /// Nothing came within `HANDSHAKE_DEADLINE`.
-    #[error("the other side took the connection and did not finish the handshake within {seconds} s",
-        seconds = crate::limits::HANDSHAKE_DEADLINE.as_secs())]
-    Silent,
-    /// The other side closed.
-    #[error("the other side closed the connection in step {step} of the handshake")]
-    Closed {
-        /// The step of docs/PROTOCOL.md that did not come.
-        step: u8,
-    },
-    /// The socket failed.
-    #[error("the connection failed in step {step} of the handshake: {cause}")]
-    Io {
-        /// The step of docs/PROTOCOL.md.
-        step: u8,
-        /// What the system said.
-        cause: String,
-    },
-    /// The system gave no random bytes.
-    #[error("the system's random source failed ({0}): no handshake is possible")]
-    NoRandom(String),
-}
-
 /// What a value answers to a frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -226,6 +155,7 @@ pub struct Client {
     purpose: Purpose,
     expect: Option<NodeName>,
     versions: Versions,
+    binding: Vec<u8>,
     state: ClientState,
 }
 
@@ -263,10 +193,18 @@ impl Client {
                 purpose,
                 expect,
                 versions,
+                binding: Vec::new(),
                 state,
             },
             hello,
         )
+    }
+
+    /// What both ends know of the connection and nobody else: the proofs hold for it alone.
+    #[must_use]
+    pub fn bound_to(mut self, binding: &[u8]) -> Self {
+        self.binding = binding.to_vec();
+        self
     }
 
     /// Takes the server's next frame.
@@ -292,7 +230,7 @@ impl Client {
         if challenge.nonce == nonce {
             return Err(HandshakeError::Reflected);
         }
-        let mut transcript = Transcript::new(self.purpose);
+        let mut transcript = Transcript::new(self.purpose, &self.binding);
         transcript.absorb(hello);
         transcript.absorb(frame);
         let proof = ClientProof {
@@ -354,6 +292,7 @@ pub struct Server {
     me: NodeId,
     doors: Vec<Purpose>,
     versions: Versions,
+    binding: Vec<u8>,
     state: ServerState,
 }
 
@@ -378,8 +317,16 @@ impl Server {
             me,
             doors: doors.to_vec(),
             versions,
+            binding: Vec::new(),
             state: ServerState::AwaitsHello { nonce },
         }
+    }
+
+    /// As [`Client::bound_to`].
+    #[must_use]
+    pub fn bound_to(mut self, binding: &[u8]) -> Self {
+        self.binding = binding.to_vec();
+        self
     }
 
     /// Takes the client's next frame.
@@ -420,7 +367,7 @@ impl Server {
         if hello.nonce == nonce {
             return Err(HandshakeError::Reflected);
         }
-        let mut transcript = Transcript::new(hello.purpose);
+        let mut transcript = Transcript::new(hello.purpose, &self.binding);
         transcript.absorb(frame);
         transcript.absorb(&challenge);
         self.state = ServerState::AwaitsProof {

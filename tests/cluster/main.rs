@@ -16,6 +16,7 @@ mod routes;
 mod shared;
 mod trust;
 mod trust_leaks;
+mod trust_tls;
 
 use harness::host::{Host, Node, eventually};
 

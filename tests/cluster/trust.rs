@@ -16,7 +16,7 @@ const N2: &str = "n2@127.0.0.1";
 /// What a server answers to a wrong proof: docs/PROTOCOL.md, `Refused`.
 const REFUSED: [u8; 2] = [5, 1];
 
-fn own_port(host: &Host, name: &str) -> SocketAddr {
+pub(crate) fn own_port(host: &Host, name: &str) -> SocketAddr {
     let names = host.json(&["names"]);
     let found = names
         .as_array()
@@ -27,12 +27,17 @@ fn own_port(host: &Host, name: &str) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port as u16))
 }
 
-fn cookie(host: &Host) -> Cookie {
+pub(crate) fn cookie(host: &Host) -> Cookie {
     Cookie::load(&host.home().join(".ermine.cookie")).expect("the node made it")
 }
 
 /// The honest client, which dials `at` and wants to reach `expect`.
-fn prove(at: SocketAddr, cookie: &Cookie, purpose: Purpose, expect: &str) -> Result<Proved, HandshakeError> {
+pub(crate) fn prove(
+    at: SocketAddr,
+    cookie: &Cookie,
+    purpose: Purpose,
+    expect: &str,
+) -> Result<Proved, HandshakeError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let mut stream = tokio::net::TcpStream::connect(at).await.expect("connected");

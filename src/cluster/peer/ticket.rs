@@ -3,10 +3,10 @@
 use std::fmt;
 
 use supervisors::{Gone, StartError, TerminateChild};
-use tokio::net::TcpStream;
 
 use super::{Adopt, Order, Peer};
 use crate::cluster::Cluster;
+use crate::cluster::stream::LinkStream;
 use crate::cluster::wire::v1::MemberRecord;
 use crate::node_name::NodeId;
 
@@ -57,7 +57,7 @@ pub struct Ticket {
     /// Names the link.
     pub link: u64,
     /// The stream after the opening.
-    pub stream: TcpStream,
+    pub stream: LinkStream,
     /// Whether we dialled.
     pub dialled: bool,
     /// Last batch of ours that the other side has taken.

@@ -90,6 +90,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     stream.write_all(&range_bytes(ours)).await?;
+    stream.flush().await?;
     let mut bytes = [0; 8];
     stream.read_exact(&mut bytes).await?;
     let theirs = range_of(bytes)?;
@@ -107,6 +108,8 @@ where
     let len = u32::try_from(frame.len()).map_err(|_| WireError::Long(frame.len()))?;
     stream.write_all(&len.to_be_bytes()).await?;
     stream.write_all(frame).await?;
+    // TLS may hold back what is written.
+    stream.flush().await?;
     Ok(())
 }
 

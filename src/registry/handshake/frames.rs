@@ -206,13 +206,13 @@ pub(super) struct Transcript {
 }
 
 impl Transcript {
-    pub(super) fn new(purpose: Purpose) -> Self {
+    pub(super) fn new(purpose: Purpose, binding: &[u8]) -> Self {
         let mut transcript = Self {
             purpose,
             said: Vec::new(),
         };
-        // The channel binding: empty on plain TCP.
-        transcript.absorb(&[]);
+        // Empty on plain TCP.
+        transcript.absorb(binding);
         transcript
     }
 

@@ -1,6 +1,7 @@
 //! The handshake on a stream. Reads exactly its frames, so that the stream can be handed on after it.
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Client, HandshakeError, Identity, Nonce, PROTOCOL_VERSIONS, Proved, Purpose, Server, Step};
@@ -9,12 +10,25 @@ use crate::node_name::{NodeId, NodeName};
 use crate::registry::cookie::Cookie;
 use crate::registry::wire::{FrameError, read_frame, write_frame};
 
+/// A stream that a handshake may run on.
+pub trait Channel: AsyncRead + AsyncWrite + Unpin {
+    /// What both ends know of this connection and nobody else can make equal for two; empty on plain TCP.
+    fn binding(&self) -> &[u8] {
+        &[]
+    }
+}
+
+impl Channel for TcpStream {}
+
+#[cfg(test)]
+impl Channel for tokio::io::DuplexStream {}
+
 /// Proves the cookie to the node that was dialled, and has it prove it. With `expect` only that node
 /// will do. Within `HANDSHAKE_DEADLINE`.
 ///
 /// # Errors
 /// Any [`HandshakeError`]; the stream has to be closed.
-pub async fn prove_as_client<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn prove_as_client<S: Channel>(
     stream: &mut S,
     cookie: &Cookie,
     purpose: Purpose,
@@ -22,7 +36,7 @@ pub async fn prove_as_client<S: AsyncRead + AsyncWrite + Unpin>(
     expect: Option<&NodeName>,
 ) -> Result<Proved, HandshakeError> {
     let nonce = fresh_nonce()?;
-    let (mut client, hello) = Client::start(
+    let (client, hello) = Client::start(
         cookie.clone(),
         me.clone(),
         purpose,
@@ -30,6 +44,7 @@ pub async fn prove_as_client<S: AsyncRead + AsyncWrite + Unpin>(
         PROTOCOL_VERSIONS,
         nonce,
     );
+    let mut client = client.bound_to(stream.binding());
     let exchange = async {
         say(stream, &hello, 1).await?;
         for step in [2, 4] {
@@ -50,7 +65,7 @@ pub async fn prove_as_client<S: AsyncRead + AsyncWrite + Unpin>(
 ///
 /// # Errors
 /// Any [`HandshakeError`]; the stream has to be closed.
-pub async fn prove_as_server<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn prove_as_server<S: Channel>(
     stream: &mut S,
     cookie: &Cookie,
     doors: &[Purpose],
@@ -62,7 +77,8 @@ pub async fn prove_as_server<S: AsyncRead + AsyncWrite + Unpin>(
         doors,
         PROTOCOL_VERSIONS,
         fresh_nonce()?,
-    );
+    )
+    .bound_to(stream.binding());
     let exchange = async {
         for step in [1, 3] {
             let frame = hear(stream, step).await?;

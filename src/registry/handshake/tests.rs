@@ -237,11 +237,11 @@ fn what_a_side_said_itself_is_not_taken_from_the_other() {
 
 #[test]
 fn a_role_cannot_be_played_with_the_key_of_the_other() {
-    let transcript = Transcript::new(Purpose::Link);
+    let transcript = Transcript::new(Purpose::Link, &[]);
     let sealed = transcript.seal(&cookie(SECRET), Role::Client, vec![0; 40]);
     assert!(transcript.verify(&cookie(SECRET), Role::Client, &sealed));
     assert!(!transcript.verify(&cookie(SECRET), Role::Server, &sealed));
-    let other_door = Transcript::new(Purpose::Control);
+    let other_door = Transcript::new(Purpose::Control, &[]);
     assert!(!other_door.verify(&cookie(SECRET), Role::Client, &sealed));
     assert!(
         !transcript.verify(&cookie(SECRET), Role::Client, &sealed[..31]),
@@ -430,5 +430,40 @@ proptest! {
             exchange(client(&ours, Purpose::Link, None, 1), server(&theirs, 2), untouched);
         let mismatch = |end: &Outcome| matches!(end, Err(HandshakeError::CookieMismatch { .. }));
         prop_assert!(mismatch(&client_end) && mismatch(&server_end));
+    }
+}
+
+#[test]
+fn a_proof_holds_for_its_own_connection_only() {
+    let exchange = |near: &[u8], far: &[u8]| {
+        let secret = cookie(SECRET);
+        let (client, hello) = Client::start(
+            secret.clone(),
+            Identity::command(),
+            Purpose::Link,
+            None,
+            PROTOCOL_VERSIONS,
+            [1; 32],
+        );
+        let mut client = client.bound_to(near);
+        let there = node("n2@h2", 9);
+        let mut server =
+            Server::new(secret, there, &[Purpose::Link], PROTOCOL_VERSIONS, [2; 32]).bound_to(far);
+        let Ok(Step::Say(challenge)) = server.step(&hello) else {
+            panic!("a challenge")
+        };
+        let Ok(Step::Say(proof)) = client.step(&challenge) else {
+            panic!("a proof")
+        };
+        server.step(&proof).expect("an answer")
+    };
+    assert!(matches!(exchange(&[7; 32], &[7; 32]), Step::Done { .. }));
+    // Forwarded from one TLS connection to another, or taken out of TLS.
+    for (near, far) in [(&[7; 32][..], &[8; 32][..]), (&[7; 32], &[]), (&[], &[7; 32])] {
+        let error = match exchange(near, far) {
+            Step::Refuse { error, .. } => error,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(error, HandshakeError::CookieMismatch { .. }));
     }
 }

@@ -1,0 +1,204 @@
+//! TLS between nodes. Goal: links are encrypted between nodes whose certificates one authority has signed;
+//! whoever lacks one, or sits in the middle with one, opens no link, and both sides say why. Method: real
+//! nodes with certificates made by the test; a man in the middle with a certificate as good as theirs.
+
+use std::path::PathBuf;
+
+use ermine::cluster::stream::{LinkTls, LinkTlsFiles};
+use ermine::mqtt::packet::QoS;
+use ermine::registry::{HandshakeError, Identity, Proved, Purpose, prove_as_client};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::client::Options;
+use crate::harness::host::{Host, Node};
+use crate::trust::{cookie, own_port};
+use crate::{await_route, running};
+
+const N1: &str = "n1@127.0.0.1";
+const N2: &str = "n2@127.0.0.1";
+
+/// Signs the certificates of nodes.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).expect("signed").pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    /// A certificate for `host`, in files whose names begin with `name`.
+    fn issue(&self, at: &Host, name: &str, host: &str) -> LinkTlsFiles {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec![host.to_owned()]).expect("parameters");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
+        let write = |kind: &str, text: String| -> PathBuf {
+            let path = at.home().join(format!("{name}.{kind}"));
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        LinkTlsFiles {
+            certificate: write("pem", certificate.pem()),
+            key: write("key", key.serialize_pem()),
+            ca: write("ca", self.pem.clone()),
+        }
+    }
+}
+
+fn start(host: &Host, name: &str, files: &LinkTlsFiles) -> Node {
+    let LinkTlsFiles { certificate, key, ca } = files;
+    let file = host.home().join(format!("{name}.toml"));
+    let text = format!("[cluster]\ntls = {{ certificate = {certificate:?}, key = {key:?}, ca = {ca:?} }}\n");
+    std::fs::write(&file, text).expect("written");
+    host.start_with(name, &["--config", file.to_str().expect("a path of ours")])
+}
+
+#[track_caller]
+fn join_fails(host: &Host, from: &str, to: &str, said: &str) {
+    let (err, _) = host.fails(&["cluster", "join", to, "--node", from]);
+    assert!(err.contains(said), "{said:?} is not in: {err}");
+}
+
+#[test]
+fn nodes_with_certificates_of_one_authority_are_a_cluster() {
+    let (host, authority) = (Host::new(), Authority::new());
+    let files = authority.issue(&host, "both", "127.0.0.1");
+    let (n1, n2) = (start(&host, N1, &files), start(&host, N2, &files));
+    host.ok(&["cluster", "join", N2, "--node", N1]);
+    assert_eq!(running(&host, N2), [N1, N2]);
+    let mut subscriber = Options::new("s").connect(n2.mqtt);
+    subscriber.subscribe("over/tls", QoS::AtLeastOnce);
+    await_route(&host, N1, "over/tls", &[N2]);
+    let mut publisher = Options::new("p").connect(n1.mqtt);
+    // Longer than what TLS takes at once, and many.
+    let long = "x".repeat(100_000);
+    for number in 0..100 {
+        publisher.publish("over/tls", &format!("{number} {long}"), QoS::AtLeastOnce);
+    }
+    for number in 0..100 {
+        assert_eq!(subscriber.text(), format!("{number} {long}"));
+    }
+    // No link without it, whatever is proved.
+    let plain = crate::trust::prove(own_port(&host, N1), &cookie(&host), Purpose::Link, N1);
+    assert!(
+        matches!(plain, Err(HandshakeError::WrongDoor { .. })),
+        "{plain:?}"
+    );
+}
+
+#[test]
+fn a_node_without_certificates_and_one_with_them_both_say_so() {
+    let (host, authority) = (Host::new(), Authority::new());
+    let secure = start(&host, N1, &authority.issue(&host, "n1", "127.0.0.1"));
+    let plain = host.start(N2);
+    join_fails(
+        &host,
+        N1,
+        N2,
+        "n2@127.0.0.1 closed when it was spoken to in TLS: set [cluster] tls",
+    );
+    plain.await_log("its side", |line| {
+        line.contains("it speaks TLS, and this node has no certificate")
+    });
+    join_fails(
+        &host,
+        N2,
+        N1,
+        "n1@127.0.0.1 takes links over TLS only: set [cluster] tls here too",
+    );
+    secure.await_log("its side", |line| line.contains("it wanted to link without TLS"));
+}
+
+#[test]
+fn a_certificate_of_another_authority_or_host_opens_no_link() {
+    let (host, authority) = (Host::new(), Authority::new());
+    let n1 = start(&host, N1, &authority.issue(&host, "n1", "127.0.0.1"));
+    let stranger = start(&host, N2, &Authority::new().issue(&host, "n2", "127.0.0.1"));
+    join_fails(&host, N1, N2, "no TLS with n2@127.0.0.1");
+    stranger.await_log("its side", |line| line.contains("no TLS with it"));
+    let _elsewhere = start(&host, "n3@127.0.0.1", &authority.issue(&host, "n3", "127.0.0.9"));
+    join_fails(&host, N1, "n3@127.0.0.1", "each for the host of its name");
+    drop(n1);
+}
+
+#[test]
+fn wrong_files_are_told_before_the_node_starts() {
+    let (host, authority) = (Host::new(), Authority::new());
+    let good = authority.issue(&host, "good", "127.0.0.1");
+    let other_key = LinkTlsFiles {
+        key: authority.issue(&host, "other", "127.0.0.1").key,
+        ..good.clone()
+    };
+    let missing = LinkTlsFiles {
+        ca: host.home().join("nowhere.pem"),
+        ..good
+    };
+    for (files, said) in [
+        (other_key, "belongs together"),
+        (missing, "as ca of [cluster] tls"),
+    ] {
+        let sentence = LinkTls::load(&files).err().expect("refused");
+        assert!(sentence.contains(said), "{sentence}");
+    }
+    let file = host.home().join("half.toml");
+    std::fs::write(&file, "[cluster]\ntls = { key = \"k\" }\n").expect("written");
+    let (err, status) = host.fails(&["check-config", file.to_str().expect("a path of ours")]);
+    assert_eq!(status, 64);
+    assert!(
+        err.contains("half.toml:2: [cluster] tls has no certificate"),
+        "{err}"
+    );
+}
+
+/// One who has a certificate of the authority and not the cookie, between two who have both.
+async fn relay(listener: TcpListener, tls: LinkTls, target: std::net::SocketAddr) {
+    let (victim, _) = listener.accept().await.expect("accepted");
+    let mut victim = tls.accept(victim).await.expect("TLS with the victim");
+    let server = TcpStream::connect(target).await.expect("connected");
+    let mut server = tls.connect("127.0.0.1", server).await.expect("TLS with the node");
+    // Ends when either closes.
+    let _ = tokio::io::copy_bidirectional(&mut victim, &mut server).await;
+}
+
+#[test]
+fn a_man_in_the_middle_with_a_good_certificate_opens_no_link() {
+    let (host, authority) = (Host::new(), Authority::new());
+    let files = authority.issue(&host, "n1", "127.0.0.1");
+    let n1 = start(&host, N1, &files);
+    let (door, secret) = (own_port(&host, N1), cookie(&host));
+    let victim = LinkTls::load(&files).expect("good");
+    let insider = LinkTls::load(&authority.issue(&host, "insider", "127.0.0.1")).expect("good");
+    let prove = async |at: std::net::SocketAddr| -> Result<Proved, HandshakeError> {
+        let stream = TcpStream::connect(at).await.expect("connected");
+        let mut stream = victim.connect("127.0.0.1", stream).await.expect("TLS");
+        let expect = N1.parse().expect("a name");
+        prove_as_client(
+            &mut stream,
+            &secret,
+            Purpose::Link,
+            &Identity::command(),
+            Some(&expect),
+        )
+        .await
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let direct = prove(door).await;
+        assert!(direct.is_ok(), "{direct:?}");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let at = listener.local_addr().expect("an address");
+        let (relayed, ()) = tokio::join!(prove(at), relay(listener, insider, door));
+        let refused = matches!(relayed, Err(HandshakeError::CookieMismatch { .. }));
+        assert!(refused, "{relayed:?}");
+    });
+    n1.await_log("its side", |line| line.contains("turned away: cookie mismatch"));
+}
