@@ -28,7 +28,7 @@ use member::Dial;
 pub use member::{Member, State};
 
 /// Both clocks: the monotonic one for what is due, the wall's for stamps and people.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Now {
     /// For pauses.
     pub instant: Instant,

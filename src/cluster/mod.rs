@@ -3,6 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | who is a member, who is dialled when | [`membership`], a value |
+//! | who owns a client id | [`ownership`], a value |
 //! | messages: numbers, window, resume | [`lane`], a value |
 //! | routes: snapshot, deltas | [`mod@slice`], a value |
 //! | frames and their bytes | [`wire`] |
@@ -36,6 +37,7 @@ pub mod gate;
 pub mod lane;
 pub mod members_file;
 pub mod membership;
+pub mod ownership;
 pub mod peer;
 pub mod slice;
 pub mod status;

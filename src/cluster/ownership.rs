@@ -1,0 +1,570 @@
+//! Who owns a client id: one live session per id in the cluster.
+//!
+//! A value: events in, effects out, the clock is handed in. Each id has a *home*, the node that rendezvous
+//! hashing picks among those that are up; the home serialises the claims of its ids and numbers them with
+//! [`Epoch`]s. Nobody votes and nobody waits for a majority: each side of a split has its own homes, and when
+//! it heals the higher epoch wins.
+//!
+//! A CONNECT, step by step ("Ownership" in `docs/PROTOCOL.md`):
+//!
+//! 1. the claimant asks the home ([`Letter::Claim`]); who holds the id itself only raises its epoch;
+//! 2. the home answers with a new epoch and the owner before ([`Letter::Granted`]);
+//! 3. the claimant asks that owner for its session ([`Letter::Release`]); an owner that does not answer
+//!    within [`OWNER_ANSWERS_WITHIN`] is fenced: whatever it does later, its epoch is lower;
+//! 4. the owner ends its session and hands its state over ([`Letter::Released`]); the claimant opens.
+//!
+//! A home that does not answer within [`CLAIM_WITHIN`] is passed over: the claimant numbers the claim itself.
+//! So no CONNECT waits longer than the two together.
+//!
+//! When the set of nodes that are up changes, every node tells the new homes what it holds
+//! ([`Letter::Holds`]) and then that this was all ([`Letter::AllHeld`]). A home waits for that, at most
+//! [`HOME_WAITS`], before it grants: it would not know the owner before. A holder with a lower epoch than the
+//! home knows is told so ([`Letter::Fenced`]) and discards its session.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
+
+use super::membership::Now;
+use crate::node_name::NodeId;
+
+mod home;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use home::Home;
+
+/// Longest wait for the home's answer.
+pub const CLAIM_WITHIN: Duration = Duration::from_secs(2);
+
+/// Longest wait for the session of the owner before. With [`CLAIM_WITHIN`] below 5 s.
+pub const OWNER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Longest that a home waits for what the others hold, after the set of nodes changed.
+pub const HOME_WAITS: Duration = Duration::from_secs(1);
+
+/// Client ids in one letter.
+const HOLDS_LEN_MAX: usize = 512;
+
+/// The number of a claim: a later one is greater. The counter follows the home's wall clock in microseconds,
+/// so that of two sides of a split the one that served the client last is greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Epoch {
+    /// At least the wall clock, and greater than any epoch of the id that was known.
+    pub counter: u64,
+    /// Incarnation of who numbered it: two sides of a split never number alike.
+    pub by: u64,
+}
+
+/// What nodes say to each other about client ids. Carried in order; lost with the link.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Letter {
+    /// Step 1, claimant → home.
+    Claim {
+        /// The client id.
+        id: ByteString,
+        /// Names the claim among those of the claimant.
+        claim: u64,
+    },
+    /// Step 2, home → claimant.
+    Granted {
+        /// The client id.
+        id: ByteString,
+        /// As it was claimed.
+        claim: u64,
+        /// What the claimant holds the id under from now on.
+        epoch: Epoch,
+        /// Who held it before, if that node is up.
+        previous: Option<NodeId>,
+    },
+    /// Step 3, claimant → owner before.
+    Release {
+        /// The client id.
+        id: ByteString,
+        /// The claimant's.
+        epoch: Epoch,
+    },
+    /// Step 4, owner before → claimant.
+    Released {
+        /// The client id.
+        id: ByteString,
+        /// As in [`Letter::Release`].
+        epoch: Epoch,
+        /// The session, if there was one that outlives its connection.
+        state: Option<Bytes>,
+    },
+    /// Holder → home: what it holds.
+    Holds(Vec<(ByteString, Epoch)>),
+    /// Holder → everybody: all that it holds was told to those who are home when these nodes are up.
+    AllHeld {
+        /// Hash of the set of nodes.
+        view: u64,
+        /// Whether the same is wanted of the receiver: the sender's set of nodes has changed.
+        ask: bool,
+    },
+    /// Holder → home: the session is over.
+    Drop {
+        /// The client id.
+        id: ByteString,
+    },
+    /// Anyone → a holder: somebody holds it under this higher epoch.
+    Fenced {
+        /// The client id.
+        id: ByteString,
+        /// The higher one.
+        epoch: Epoch,
+    },
+}
+
+/// What happens to ownership.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A CONNECT on this node; one at a time for each id.
+    Connect(ByteString),
+    /// A session that was opened here has ended, whatever the reason; not after a hand-over or discard.
+    Ended(ByteString),
+    /// What [`Effect::HandOver`] asked for.
+    Packed {
+        /// The client id.
+        id: ByteString,
+        /// As it was asked.
+        epoch: Epoch,
+        /// The session, if it outlives its connection.
+        state: Option<Bytes>,
+    },
+    /// Another node says something.
+    Letter(NodeId, Letter),
+    /// A link stands, or stands again after what was said over it may have got lost.
+    Up(NodeId),
+    /// A link is gone.
+    Down(NodeId),
+    /// Looks whether something is due.
+    Wake,
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Say this to a node.
+    Send(NodeId, Letter),
+    /// The CONNECT is let through: to the session that is here, or to a new one with this state. Should nobody
+    /// wait for it any longer, the state is kept as that of a client that is away, or [`Event::Ended`] is told.
+    Open {
+        /// The client id.
+        id: ByteString,
+        /// The session as another node handed it over.
+        state: Option<Bytes>,
+    },
+    /// The CONNECT is refused: a later one of the same client, on another node, took its place.
+    Overtaken(ByteString),
+    /// The session here is to end with 0x8E; its state is asked for with [`Event::Packed`].
+    HandOver {
+        /// The client id.
+        id: ByteString,
+        /// To be given back.
+        epoch: Epoch,
+    },
+    /// The session here is to end with 0x8E: the client has a later one elsewhere.
+    Discard(ByteString),
+    /// [`Event::Wake`] at this instant.
+    WakeAt(Instant),
+}
+
+/// How far a CONNECT on this node has come.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Claim {
+    claim: u64,
+    /// The home that was asked.
+    asked: NodeId,
+    until: Instant,
+    /// What was granted, and who is asked for its session.
+    granted: Option<(Epoch, NodeId)>,
+    /// A later claimant that is to have what this one gets.
+    heir: Option<(NodeId, Epoch)>,
+}
+
+/// What one node knows of client ids.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Ownership {
+    me: NodeId,
+    /// Nodes with a link that stands.
+    up: BTreeSet<NodeId>,
+    /// Ids whose session is here, or on its way out ([`Effect::HandOver`]).
+    held: BTreeMap<ByteString, Epoch>,
+    /// Hand-overs that wait for [`Event::Packed`].
+    leaving: BTreeMap<ByteString, (NodeId, Epoch)>,
+    claims: BTreeMap<ByteString, Claim>,
+    claims_made: u64,
+    home: Home,
+    /// Letters to ourselves.
+    own: VecDeque<Letter>,
+}
+
+impl Ownership {
+    /// Of a node that is alone and holds nothing.
+    #[must_use]
+    pub fn new(me: NodeId) -> Self {
+        Self {
+            me,
+            up: BTreeSet::new(),
+            held: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            claims_made: 0,
+            home: Home::default(),
+            own: VecDeque::new(),
+        }
+    }
+
+    /// Takes one event and appends what it causes to `out`, in order.
+    pub fn handle(&mut self, event: Event, now: Now, out: &mut Vec<Effect>) {
+        match event {
+            Event::Connect(id) => self.connect(id, now, out),
+            Event::Ended(id) => self.ended(id, out),
+            Event::Packed { id, epoch, state } => self.packed(id, epoch, state, out),
+            Event::Letter(from, letter) => self.read(&from, letter, now, out),
+            Event::Up(node) => self.up(node, now, out),
+            Event::Down(node) => self.down(&node, now, out),
+            Event::Wake => self.wake(now, out),
+        }
+        while let Some(letter) = self.own.pop_front() {
+            let me = self.me.clone();
+            self.read(&me, letter, now, out);
+        }
+    }
+
+    /// How many ids are held here.
+    #[must_use]
+    pub fn held_len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How many ids this node is home of.
+    #[must_use]
+    pub fn home_len(&self) -> usize {
+        self.home.len()
+    }
+
+    /// CONNECTs that wait.
+    #[must_use]
+    pub fn claims_len(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// The home of an id among the nodes that are up.
+    #[must_use]
+    pub fn home_of(&self, id: &str) -> &NodeId {
+        home::home_among(self.up.iter().chain([&self.me]), id).unwrap_or(&self.me)
+    }
+
+    fn send(&mut self, to: NodeId, letter: Letter, out: &mut Vec<Effect>) {
+        if to == self.me {
+            self.own.push_back(letter);
+        } else if self.up.contains(&to) {
+            out.push(Effect::Send(to, letter));
+        }
+    }
+
+    fn tell_home(&mut self, id: &ByteString, epoch: Epoch, out: &mut Vec<Effect>) {
+        let home = self.home_of(id).clone();
+        self.send(home, Letter::Holds(vec![(id.clone(), epoch)]), out);
+    }
+
+    fn connect(&mut self, id: ByteString, now: Now, out: &mut Vec<Effect>) {
+        if let Some(held) = self.held.get_mut(&id) {
+            // Nobody else holds it, as far as anybody here knows: later than all before, and told on.
+            *held = self.home.number(Some(*held), &self.me, now);
+            let epoch = *held;
+            self.tell_home(&id, epoch, out);
+            out.push(Effect::Open { id, state: None });
+            return;
+        }
+        self.claims_made += 1;
+        let claim = self.claims_made;
+        let until = now.instant + CLAIM_WITHIN;
+        let home = self.home_of(&id).clone();
+        let waiting = Claim {
+            claim,
+            asked: home.clone(),
+            until,
+            granted: None,
+            heir: None,
+        };
+        self.claims.insert(id.clone(), waiting);
+        if home != self.me {
+            out.push(Effect::WakeAt(until));
+        }
+        self.send(home, Letter::Claim { id, claim }, out);
+    }
+
+    fn ended(&mut self, id: ByteString, out: &mut Vec<Effect>) {
+        if self.held.remove(&id).is_some() {
+            let home = self.home_of(&id).clone();
+            self.send(home, Letter::Drop { id }, out);
+        }
+    }
+
+    fn packed(&mut self, id: ByteString, epoch: Epoch, state: Option<Bytes>, out: &mut Vec<Effect>) {
+        if self.leaving.get(&id).is_some_and(|(_, asked)| *asked == epoch)
+            && let Some((to, _)) = self.leaving.remove(&id)
+        {
+            self.send(to, Letter::Released { id, epoch, state }, out);
+        }
+    }
+
+    fn read(&mut self, from: &NodeId, letter: Letter, now: Now, out: &mut Vec<Effect>) {
+        match letter {
+            Letter::Claim { id, claim } => {
+                let (up, me) = (&self.up, &self.me);
+                let granted = self.home.claim(from, id, claim, (up, me), now);
+                self.tell(granted, out);
+            }
+            Letter::Granted {
+                id,
+                claim,
+                epoch,
+                previous,
+            } => self.granted(id, (claim, epoch, previous), now, out),
+            Letter::Release { id, epoch } => self.release(from, id, epoch, out),
+            Letter::Released { id, epoch, state } => self.released(id, epoch, state, out),
+            Letter::Holds(held) => {
+                let fenced = self.home.holds(from, held);
+                for (to, letter) in fenced {
+                    self.send(to, letter, out);
+                }
+            }
+            Letter::AllHeld { view, ask } => {
+                if ask {
+                    // Whatever it forgot while we had no part in its change, it is to know again.
+                    self.tell_all_held(|home| home == from, out);
+                    let (view, ask) = (self.home.view(), false);
+                    self.send(from.clone(), Letter::AllHeld { view, ask }, out);
+                }
+                self.home.all_held(from, view);
+                let granted = self.home.grant_waiting((&self.up, &self.me), now);
+                self.tell(granted, out);
+            }
+            Letter::Drop { id } => self.home.dropped(from, &id),
+            Letter::Fenced { id, epoch } => self.fenced(id, epoch, out),
+        }
+    }
+
+    fn tell(&mut self, told: home::Told, out: &mut Vec<Effect>) {
+        for (to, letter) in told.letters {
+            self.send(to, letter, out);
+        }
+        out.extend(told.wake_at.map(Effect::WakeAt));
+    }
+
+    /// Step 2 has come.
+    fn granted(
+        &mut self,
+        id: ByteString,
+        (claim, epoch, previous): (u64, Epoch, Option<NodeId>),
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
+        let up = &self.up;
+        let Some(waiting) = self.claims.get_mut(&id).filter(|waiting| waiting.claim == claim) else {
+            self.granted_late(id, epoch, previous, out);
+            return;
+        };
+        // Who asked for the session before this grant came: the earlier of the two gets nothing from us.
+        let heir = waiting.heir.take_if(|(_, theirs)| *theirs < epoch);
+        if let Some((to, epoch)) = heir {
+            let id = id.clone();
+            out.extend(up.contains(&to).then(|| Effect::Send(to, Letter::Released { id, epoch, state: None })));
+        }
+        match previous.filter(|previous| up.contains(previous)) {
+            Some(previous) => {
+                waiting.granted = Some((epoch, previous.clone()));
+                waiting.until = now.instant + OWNER_ANSWERS_WITHIN;
+                out.push(Effect::WakeAt(waiting.until));
+                self.send(previous, Letter::Release { id, epoch }, out);
+            }
+            None => self.open(id, epoch, None, out),
+        }
+    }
+
+    /// The home was passed over meanwhile. Who held the id before it must still hear that it does no longer.
+    fn granted_late(&mut self, id: ByteString, epoch: Epoch, previous: Option<NodeId>, out: &mut Vec<Effect>) {
+        if let Some(previous) = previous {
+            let id = id.clone();
+            self.send(previous, Letter::Release { id, epoch }, out);
+        }
+        match self.held.get_mut(&id) {
+            Some(held) => {
+                *held = epoch.max(*held);
+                let epoch = *held;
+                self.tell_home(&id, epoch, out);
+            }
+            None if self.claims.contains_key(&id) => {}
+            None => {
+                let home = self.home_of(&id).clone();
+                self.send(home, Letter::Drop { id }, out);
+            }
+        }
+    }
+
+    /// Step 3 has come.
+    fn release(&mut self, from: &NodeId, id: ByteString, epoch: Epoch, out: &mut Vec<Effect>) {
+        if let Some(held) = self.held.get(&id).copied() {
+            if held > epoch {
+                self.send(from.clone(), Letter::Fenced { id, epoch: held }, out);
+            } else {
+                self.held.remove(&id);
+                self.leaving.insert(id.clone(), (from.clone(), epoch));
+                out.push(Effect::HandOver { id, epoch });
+            }
+            return;
+        }
+        // What we are waiting for is passed on as soon as it comes, to the latest who asked for it.
+        let mut answered = Some((from.clone(), epoch));
+        if let Some(claim) = self.claims.get_mut(&id)
+            && claim.granted.as_ref().is_none_or(|(mine, _)| *mine < epoch)
+            && claim.heir.as_ref().is_none_or(|(_, other)| *other < epoch)
+        {
+            answered = std::mem::replace(&mut claim.heir, answered);
+        }
+        if let Some((to, epoch)) = answered {
+            let state = None;
+            self.send(to, Letter::Released { id, epoch, state }, out);
+        }
+    }
+
+    /// Step 4 has come.
+    fn released(&mut self, id: ByteString, epoch: Epoch, state: Option<Bytes>, out: &mut Vec<Effect>) {
+        let mine = |claim: &&mut Claim| claim.granted.as_ref().is_some_and(|(mine, _)| *mine == epoch);
+        if self.claims.get_mut(&id).filter(mine).is_some() {
+            self.open(id, epoch, state, out);
+        }
+    }
+
+    fn open(&mut self, id: ByteString, epoch: Epoch, state: Option<Bytes>, out: &mut Vec<Effect>) {
+        let claim = self.claims.remove(&id);
+        if let Some((to, epoch)) = claim.and_then(|claim| claim.heir) {
+            out.push(Effect::Overtaken(id.clone()));
+            self.send(to, Letter::Released { id, epoch, state }, out);
+            return;
+        }
+        self.held.insert(id.clone(), epoch);
+        // Whoever numbered it: by now another may be home, or the home may have forgotten meanwhile.
+        self.tell_home(&id, epoch, out);
+        out.push(Effect::Open { id, state });
+    }
+
+    fn fenced(&mut self, id: ByteString, epoch: Epoch, out: &mut Vec<Effect>) {
+        if let Some(held) = self.held.get(&id).copied() {
+            if held < epoch {
+                self.held.remove(&id);
+                out.push(Effect::Discard(id));
+            } else {
+                // Whoever says so does not know of ours yet.
+                self.tell_home(&id, held, out);
+            }
+        } else if let Some(claim) = self.claims.get(&id)
+            && claim.granted.as_ref().is_some_and(|(mine, _)| *mine < epoch)
+        {
+            let heir = self.claims.remove(&id).and_then(|claim| claim.heir);
+            if let Some((to, epoch)) = heir {
+                let (id, state) = (id.clone(), None);
+                self.send(to, Letter::Released { id, epoch, state }, out);
+            }
+            out.push(Effect::Overtaken(id));
+        }
+    }
+
+    fn up(&mut self, node: NodeId, now: Now, out: &mut Vec<Effect>) {
+        // A later life of the same name has taken the place of the earlier.
+        let earlier: Vec<_> = self.up.iter().filter(|up| up.name == node.name && **up != node).cloned().collect();
+        for gone in earlier {
+            self.up.remove(&gone);
+            self.home.forget_owner(&gone);
+        }
+        self.up.insert(node.clone());
+        self.view_changed(now, out);
+        // What was on its way when the link broke is said again.
+        let again: Vec<_> = self.claims.iter().map(|(id, claim)| (id.clone(), claim.clone())).collect();
+        for (id, claim) in again {
+            match claim.granted {
+                Some((epoch, previous)) if previous == node => {
+                    self.send(previous, Letter::Release { id, epoch }, out);
+                }
+                None if claim.asked == node => {
+                    let claim = claim.claim;
+                    self.send(node.clone(), Letter::Claim { id, claim }, out);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn down(&mut self, node: &NodeId, now: Now, out: &mut Vec<Effect>) {
+        if !self.up.remove(node) {
+            return;
+        }
+        self.home.forget_owner(node);
+        self.view_changed(now, out);
+        let stranded: Vec<_> = self.claims.iter().map(|(id, claim)| (id.clone(), claim.clone())).collect();
+        for (id, claim) in stranded {
+            match claim.granted {
+                Some((epoch, previous)) if previous == *node => self.open(id, epoch, None, out),
+                None if claim.asked == *node => {
+                    let (home, number) = (self.home_of(&id).clone(), claim.claim);
+                    self.claims.entry(id.clone()).and_modify(|claim| claim.asked = home.clone());
+                    self.send(home, Letter::Claim { id, claim: number }, out);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The set of nodes changed: the homes are told what is held here.
+    fn view_changed(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.tell_all_held(|_| true, out);
+        let told = self.home.view_changed((&self.up, &self.me), now);
+        let view = self.home.view();
+        for node in self.up.clone() {
+            self.send(node, Letter::AllHeld { view, ask: true }, out);
+        }
+        self.tell(told, out);
+    }
+
+    /// Tells the homes that are `wanted` what is held here of theirs.
+    fn tell_all_held(&mut self, wanted: impl Fn(&NodeId) -> bool, out: &mut Vec<Effect>) {
+        let mut holds: BTreeMap<NodeId, Vec<(ByteString, Epoch)>> = BTreeMap::new();
+        for (id, epoch) in &self.held {
+            let home = self.home_of(id);
+            if wanted(home) {
+                holds.entry(home.clone()).or_default().push((id.clone(), *epoch));
+            }
+        }
+        for (home, held) in holds {
+            for part in held.chunks(HOLDS_LEN_MAX) {
+                self.send(home.clone(), Letter::Holds(part.to_vec()), out);
+            }
+        }
+    }
+
+    fn wake(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let granted = self.home.grant_waiting((&self.up, &self.me), now);
+        self.tell(granted, out);
+        let due = |(id, claim): (&ByteString, &Claim)| (claim.until <= now.instant).then(|| id.clone());
+        let due: Vec<_> = self.claims.iter().filter_map(due).collect();
+        for id in due {
+            let granted = self.claims.get(&id).and_then(|claim| claim.granted.clone());
+            // The owner is fenced by our higher epoch; a home that says nothing is passed over.
+            let epoch = granted.map(|(epoch, _)| epoch);
+            let epoch = epoch.unwrap_or_else(|| self.home.number(None, &self.me, now));
+            self.open(id, epoch, None, out);
+        }
+        let next = self.claims.values().map(|claim| claim.until).min();
+        out.extend(next.map(Effect::WakeAt));
+    }
+}

@@ -1,0 +1,242 @@
+//! The home's part of ownership: who holds which of its ids, and claims one at a time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Instant, UNIX_EPOCH};
+
+use bytestring::ByteString;
+
+use super::{Epoch, HOME_WAITS, Letter, Now};
+use crate::node_name::NodeId;
+
+/// Claims that wait until a home knows what the others hold. One more than this is not answered: its
+/// claimant passes the home over.
+const WAITING_MAX: usize = 65_536;
+
+/// What the home of ids knows.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Home {
+    register: BTreeMap<ByteString, Entry>,
+    /// Hash of the nodes that are up, and since when.
+    view: u64,
+    since: Option<Instant>,
+    /// The latest view under which a node told all that it holds.
+    told: BTreeMap<NodeId, u64>,
+    waiting: VecDeque<(NodeId, ByteString, u64)>,
+    /// Counter of the latest epoch that this node numbered: none is given twice, whatever the clock does.
+    numbered: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Entry {
+    epoch: Epoch,
+    owner: NodeId,
+    /// The latest claim of the owner and whom it was told as the owner before; 0 when it never claimed here.
+    claim: u64,
+    previous: Option<NodeId>,
+    /// Who held it or was granted it before the owner, which has not told yet that it holds it: the session
+    /// may still be on its way through them, so nobody of them is fenced.
+    chain: Vec<NodeId>,
+}
+
+/// What a home says.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) letters: Vec<(NodeId, Letter)>,
+    pub(super) wake_at: Option<Instant>,
+}
+
+/// The nodes that are up, and this one.
+type View<'a> = (&'a BTreeSet<NodeId>, &'a NodeId);
+
+impl Home {
+    pub(super) fn len(&self) -> usize {
+        self.register.len()
+    }
+
+    pub(super) fn view(&self) -> u64 {
+        self.view
+    }
+
+    /// An epoch after `known` and after every other that this node numbered.
+    pub(super) fn number(&mut self, known: Option<Epoch>, me: &NodeId, now: Now) -> Epoch {
+        let wall = now.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
+        let after = known.map_or(0, |known| known.counter).max(self.numbered);
+        self.numbered = wall.max(after.saturating_add(1));
+        Epoch {
+            counter: self.numbered,
+            by: me.incarnation.0,
+        }
+    }
+
+    /// A claim; it waits while others may hold ids that this home does not know of.
+    pub(super) fn claim(&mut self, from: &NodeId, id: ByteString, claim: u64, view: View<'_>, now: Now) -> Told {
+        if self.knows(view.0, now) {
+            let letter = self.grant(from, id, claim, view, now);
+            return Told {
+                letters: vec![letter],
+                wake_at: None,
+            };
+        }
+        if self.waiting.len() < WAITING_MAX && !self.waiting.iter().any(|(who, _, n)| who == from && *n == claim) {
+            self.waiting.push_back((from.clone(), id, claim));
+        }
+        Told {
+            letters: Vec::new(),
+            wake_at: self.since.map(|since| since + HOME_WAITS),
+        }
+    }
+
+    /// Grants what waited, once everything is known or was waited for long enough.
+    pub(super) fn grant_waiting(&mut self, view: View<'_>, now: Now) -> Told {
+        let mut told = Told::default();
+        if self.knows(view.0, now) {
+            for (from, id, claim) in std::mem::take(&mut self.waiting) {
+                // A claimant that is gone waits for nothing.
+                if from == *view.1 || view.0.contains(&from) {
+                    told.letters.push(self.grant(&from, id, claim, view, now));
+                }
+            }
+        }
+        told
+    }
+
+    fn knows(&self, up: &BTreeSet<NodeId>, now: Now) -> bool {
+        let long_ago = |since: Instant| now.instant >= since + HOME_WAITS;
+        self.since.is_none_or(long_ago) || up.iter().all(|node| self.told.get(node) == Some(&self.view))
+    }
+
+    fn grant(
+        &mut self,
+        from: &NodeId,
+        id: ByteString,
+        claim: u64,
+        (up, me): View<'_>,
+        now: Now,
+    ) -> (NodeId, Letter) {
+        let known = self.register.get(&id);
+        if let Some(known) = known.filter(|known| known.owner == *from && known.claim == claim) {
+            // Asked again after the link broke: the same answer.
+            let letter = Letter::Granted {
+                id,
+                claim,
+                epoch: known.epoch,
+                previous: known.previous.clone(),
+            };
+            return (from.clone(), letter);
+        }
+        let before = known.map(|known| known.epoch);
+        let epoch = self.number(before, me, now);
+        let known = self.register.get(&id);
+        let previous = known
+            .map(|known| known.owner.clone())
+            .filter(|owner| owner != from && (owner == me || up.contains(owner)));
+        let mut chain = known.map_or_else(Vec::new, |known| known.chain.clone());
+        chain.extend(previous.clone());
+        chain.retain(|node| node != from);
+        let entry = Entry {
+            epoch,
+            owner: from.clone(),
+            claim,
+            previous: previous.clone(),
+            chain,
+        };
+        self.register.insert(id.clone(), entry);
+        let letter = Letter::Granted {
+            id,
+            claim,
+            epoch,
+            previous,
+        };
+        (from.clone(), letter)
+    }
+
+    /// A node tells what it holds. Returns what is to be said to those who hold it under a lower epoch.
+    pub(super) fn holds(&mut self, from: &NodeId, held: Vec<(ByteString, Epoch)>) -> Vec<(NodeId, Letter)> {
+        let mut fenced = Vec::new();
+        for (id, epoch) in held {
+            let known = self.register.get(&id);
+            if let Some(known) = known.filter(|known| known.epoch > epoch && known.owner != *from) {
+                if !known.chain.contains(from) {
+                    let epoch = known.epoch;
+                    fenced.push((from.clone(), Letter::Fenced { id, epoch }));
+                }
+                continue;
+            }
+            let before = self.register.entry(id.clone()).or_insert_with(|| Entry {
+                epoch,
+                owner: from.clone(),
+                claim: 0,
+                previous: None,
+                chain: Vec::new(),
+            });
+            // It holds it now: who still does from before has not heard, or did not answer in time.
+            let mut earlier = std::mem::take(&mut before.chain);
+            if before.owner != *from {
+                earlier.push(std::mem::replace(&mut before.owner, from.clone()));
+                (before.claim, before.previous) = (0, None);
+            }
+            // An owner that passed us over may hold it under less than we had numbered.
+            before.epoch = before.epoch.max(epoch);
+            let epoch = before.epoch;
+            let letter = Letter::Fenced { id, epoch };
+            fenced.extend(earlier.into_iter().map(|node| (node, letter.clone())));
+        }
+        fenced
+    }
+
+    pub(super) fn all_held(&mut self, from: &NodeId, view: u64) {
+        self.told.insert(from.clone(), view);
+    }
+
+    /// Its owner says that the session is over.
+    pub(super) fn dropped(&mut self, from: &NodeId, id: &ByteString) {
+        if self.register.get(id).is_some_and(|known| known.owner == *from) {
+            self.register.remove(id);
+        }
+    }
+
+    /// A life of a node is over, or out of reach: what it held will be told by it if it comes back.
+    pub(super) fn forget_owner(&mut self, node: &NodeId) {
+        self.register.retain(|_, entry| entry.owner != *node);
+        self.told.remove(node);
+        self.waiting.retain(|(from, _, _)| from != node);
+    }
+
+    /// The set of nodes changed: ids that have another home now are forgotten.
+    pub(super) fn view_changed(&mut self, (up, me): View<'_>, now: Now) -> Told {
+        self.view = up.iter().chain([me]).fold(0, |hash, node| {
+            hash ^ mix(fnv(node.name.as_str().as_bytes()) ^ node.incarnation.0)
+        });
+        self.since = Some(now.instant);
+        let everybody = || up.iter().chain([me]);
+        self.register.retain(|id, _| home_among(everybody(), id) == Some(me));
+        self.told.clear();
+        let mut told = self.grant_waiting((up, me), now);
+        if !self.waiting.is_empty() {
+            told.wake_at = Some(now.instant + HOME_WAITS);
+        }
+        told
+    }
+}
+
+/// The node of the highest rank for this id (rendezvous hashing): a node that comes or goes moves only the
+/// ids that it is home of. By name, so that a restart moves none.
+pub(super) fn home_among<'a>(nodes: impl Iterator<Item = &'a NodeId>, id: &str) -> Option<&'a NodeId> {
+    let id = fnv(id.as_bytes());
+    nodes.max_by_key(|node| (mix(id ^ mix(fnv(node.name.as_str().as_bytes()))), &node.name))
+}
+
+/// FNV-1a: the same on every node and in every version, unlike the standard library's hasher.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// The finaliser of splitmix64: every bit of the input moves half of the output's.
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}

@@ -1,0 +1,1 @@
+//! Ownership, step by step.
