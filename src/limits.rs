@@ -150,6 +150,10 @@ pub const REGISTRY_RACE_JITTER_MAX: Duration = Duration::from_millis(25);
 /// registry may just be changing hands. Nodes take over well within it.
 pub const REGISTRY_TAKEN_OVER_WITHIN: Duration = Duration::from_millis(500);
 
+/// Bytes of a session that moves to another node: subscriptions, then what is in flight, then its queue. The
+/// rest is dropped and counted. The queue of a session has at most 8 MiB unless configured otherwise.
+pub const SESSION_PACKED_BYTES_MAX: usize = 64 << 20;
+
 /// How long unacknowledged messages wait for a broken link to the same life of a node to come back.
 pub const LINK_RESUME_WITHIN: Duration = Duration::from_secs(10);
 

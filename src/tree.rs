@@ -23,6 +23,7 @@ use crate::cluster::connector::Connector;
 use crate::cluster::discovery::Discovery;
 use crate::cluster::dist::Dist;
 use crate::cluster::gate::Gate;
+use crate::cluster::owners::Owners;
 use crate::limits::{CONNECTIONS_MAX, HTTP_VISITS_MAX, PEERS_MAX, SESSIONS_PER_SHARD_MAX, TOPICS_MAX};
 use crate::node::Plan;
 use crate::registry::Registry;
@@ -131,6 +132,7 @@ fn cluster(plan: &Plan) -> ChildSpec {
             ChildSpec::worker("registry", below.control(), move |_| Registry::init(&registry))
                 .name(&below.registry),
             Connector::spec(&wing),
+            Owners::spec(&wing, &below.tables()),
         ];
         if !below.config.places.is_empty() {
             children.push(Discovery::spec(&wing, &below.config.places));

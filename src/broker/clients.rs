@@ -4,10 +4,10 @@
 //! Owns:     the CONNECTs that wait for their turn (their connections ask again); the table of clients
 //!           belongs to `core`
 //! Asked by: Connection ([`Connect`]), Session ([`Fact`], through its tray), operators
-//! Tells:    sessions (start), Session ([`Reattach`], [`Kick`])
+//! Tells:    sessions (start), Session ([`Reattach`], [`Kick`], [`Pack`]), the keeper of ownership, if any
 //! Dies of:  our bugs only; its next life watches every session that the table knows
 
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,14 +15,24 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Handler, Message as ActixMessage, ResponseFuture, WrapFuture,
 };
 use ahash::AHashMap;
+use bytes::Bytes;
 use bytestring::ByteString;
 use supervisors::{CallError, ChildSpec, Context, Down, ExitReason, InitError, Name, Pid, Ref};
 use tokio::sync::oneshot;
 
+use self::departures::Departure;
 use super::session::{Claim, Kick, Reattach, Session};
 use super::tables::Tables;
 use super::tray::{Bell, Burden};
 use crate::mqtt::reason::ReasonCode;
+
+mod departures;
+mod listing;
+
+#[cfg(doc)]
+use super::session::Pack;
+pub use departures::TakeAway;
+pub use listing::{count, known, page, served};
 
 /// A session that does not take a new transport over within this is stuck, and killed.
 const REATTACH_WITHIN: Duration = Duration::from_secs(2);
@@ -110,42 +120,10 @@ pub struct Known {
     pub attached: bool,
     /// When the session began.
     pub since: SystemTime,
+    /// When a client was attached to it last.
+    pub served: SystemTime,
     /// The user that the client proved to be; `None` is an anonymous one.
     pub username: Option<ByteString>,
-}
-
-/// So many sessions from the order of client ids, those behind `after`. Reads the table past Clients: a list
-/// of 100,000 does not keep CONNECTs waiting.
-#[must_use]
-pub fn page(tables: &Tables, after: Option<&str>, len_max: usize) -> Vec<Known> {
-    let table = tables.clients.lock().unwrap_or_else(PoisonError::into_inner);
-    // The greatest on top: it gives way to whoever comes before it.
-    let mut first = BinaryHeap::with_capacity(len_max.min(table.len()) + 1);
-    for client_id in table.keys().filter(|id| after.is_none_or(|after| ***id > *after)) {
-        if first.len() < len_max {
-            first.push(client_id);
-        } else if let Some(mut last) = first.peek_mut().filter(|last| client_id < **last) {
-            *last = client_id;
-        }
-    }
-    let found = first.into_sorted_vec().into_iter();
-    found
-        .filter_map(|client_id| table.get(client_id).cloned())
-        .collect()
-}
-
-/// The session of one client.
-#[must_use]
-pub fn known(tables: &Tables, client_id: &str) -> Option<Known> {
-    let table = tables.clients.lock().unwrap_or_else(PoisonError::into_inner);
-    table.get(client_id).cloned()
-}
-
-/// How many sessions there are, and how many of them have a client.
-#[must_use]
-pub fn count(tables: &Tables) -> (usize, usize) {
-    let table = tables.clients.lock().unwrap_or_else(PoisonError::into_inner);
-    (table.len(), table.values().filter(|known| known.attached).count())
 }
 
 /// Client id → session; written by Clients only.
@@ -156,8 +134,21 @@ type Answer = oneshot::Sender<Result<(), ConnectError>>;
 /// What waits for one client id.
 #[derive(Default)]
 struct Turnstile {
-    busy: bool,
+    phase: Phase,
     waiting: VecDeque<(Connect, Answer)>,
+    /// Other nodes that are to have the session, as soon as the CONNECT that is being served is.
+    departures: Vec<Departure>,
+}
+
+/// What is done for one client id.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Free,
+    /// A CONNECT waits for leave.
+    Claiming,
+    /// A CONNECT is given to a session.
+    Serving,
 }
 
 /// The keeper of client ids.
@@ -229,18 +220,23 @@ impl Clients {
         let Some(turnstile) = self.turnstiles.get_mut(client_id) else {
             return;
         };
-        if turnstile.busy {
+        if turnstile.phase != Phase::Free {
             return;
         }
         let Some((connect, answer)) = turnstile.waiting.pop_front() else {
             self.turnstiles.remove(client_id);
             return;
         };
-        turnstile.busy = true;
-        self.attempt(connect, answer, ctx);
+        // A node that never had a link asks nobody.
+        if self.tables.keeper().is_none() {
+            turnstile.phase = Phase::Serving;
+            return self.attempt(connect, None, answer, ctx);
+        }
+        turnstile.phase = Phase::Claiming;
+        self.claim(connect, answer, ctx);
     }
 
-    fn attempt(&mut self, connect: Connect, answer: Answer, ctx: &mut Context<Self>) {
+    fn attempt(&mut self, connect: Connect, moved: Option<Bytes>, answer: Answer, ctx: &mut Context<Self>) {
         let present = self.table(|table| table.get(&connect.client_id)?.session.whereis());
         if let Some(session) = present {
             self.watch(connect.client_id.clone(), session.pid(), ctx);
@@ -248,20 +244,21 @@ impl Clients {
             ctx.spawn(
                 taken
                     .into_actor(self)
-                    .map(|came, clients, ctx| clients.tried(came, connect, answer, ctx)),
+                    .map(|came, clients, ctx| clients.tried(came, connect, moved, answer, ctx)),
             );
         } else {
-            self.start(connect, answer, ctx);
+            self.start(connect, moved, answer, ctx);
         }
     }
 
-    fn start(&mut self, connect: Connect, answer: Answer, ctx: &mut Context<Self>) {
+    fn start(&mut self, connect: Connect, moved: Option<Bytes>, answer: Answer, ctx: &mut Context<Self>) {
         let client_id = connect.client_id.clone();
         let make = || Known {
             client_id: client_id.clone(),
             session: Name::new("session"),
             attached: false,
             since: SystemTime::now(),
+            served: SystemTime::now(),
             username: None,
         };
         // Before it starts, so that a crash of this actor cannot lose sight of it.
@@ -272,7 +269,14 @@ impl Clients {
                 .session
                 .clone()
         });
-        let spec = Session::spec(&self.tables, connect.worker, &client_id, &connect.claim).name(&name);
+        let spec = Session::spec(
+            &self.tables,
+            connect.worker,
+            &client_id,
+            &connect.claim,
+            moved.clone(),
+        )
+        .name(&name);
         let started = self.tables.names.shard(&connect.client_id).start_child(spec);
         ctx.spawn(started.into_actor(self).map(|started, clients, ctx| {
             let came = match started {
@@ -281,33 +285,43 @@ impl Clients {
                     Attempt::Taken
                 }
                 // It took the socket and failed: nothing is left to try with.
-                Err(_) if !connect.claim.is_open() => Attempt::Refused,
+                Err(_) if !connect.claim.is_open() && moved.is_none() => Attempt::Refused,
                 Err(error) => {
                     tracing::debug!(client = %connect.client_id, %error, "a session could not be started");
                     Attempt::Again
                 }
             };
-            clients.tried(came, connect, answer, ctx);
+            clients.tried(came, connect, moved, answer, ctx);
         }));
     }
 
-    fn tried(&mut self, came: Attempt, connect: Connect, answer: Answer, ctx: &mut Context<Self>) {
+    fn tried(
+        &mut self,
+        came: Attempt,
+        connect: Connect,
+        moved: Option<Bytes>,
+        answer: Answer,
+        ctx: &mut Context<Self>,
+    ) {
         let client_id = connect.client_id.clone();
         match came {
             // The connection gives up after a while and closes the answer.
             Attempt::Again if !answer.is_closed() => {
                 ctx.run_later(START_AGAIN_AFTER, |clients, ctx| {
-                    clients.attempt(connect, answer, ctx)
+                    clients.attempt(connect, moved, answer, ctx)
                 });
                 return;
             }
             Attempt::Taken => drop(answer.send(Ok(()))),
-            Attempt::Refused | Attempt::Again => drop(answer.send(Err(ConnectError::Unavailable))),
+            Attempt::Refused | Attempt::Again => {
+                if let Some(turnstile) = self.turnstiles.get_mut(&client_id) {
+                    turnstile.phase = Phase::Free;
+                }
+                self.forget_if_gone(&client_id);
+                let _ = answer.send(Err(ConnectError::Unavailable));
+            }
         }
-        if let Some(turnstile) = self.turnstiles.get_mut(&client_id) {
-            turnstile.busy = false;
-        }
-        self.serve(&client_id, ctx);
+        self.served(&client_id, ctx);
     }
 
     fn note_all(&mut self, ctx: &mut Context<Self>) {
@@ -317,6 +331,7 @@ impl Clients {
                     self.watch(client_id.clone(), session.pid(), ctx);
                     self.note(&client_id, session.pid(), |known| {
                         known.attached = true;
+                        known.served = SystemTime::now();
                         known.username = username;
                     });
                 }
@@ -354,15 +369,19 @@ impl Clients {
         let starting = self
             .turnstiles
             .get(client_id)
-            .is_some_and(|turnstile| turnstile.busy);
-        self.table(|table| {
+            .is_some_and(|turnstile| turnstile.phase != Phase::Free);
+        let gone = self.table(|table| {
             let alive = table
                 .get(client_id)
                 .is_some_and(|known| known.session.whereis().is_some());
             if !starting && !alive {
                 table.remove(client_id);
             }
+            !starting && !alive
         });
+        if gone && let Some(keeper) = self.tables.keeper() {
+            keeper.ended(client_id);
+        }
     }
 }
 

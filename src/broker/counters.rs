@@ -133,6 +133,8 @@ counters! {
     dropped_link_down,
     /// Dropped: QoS 1 or 2, queued for a session that ended or was cleaned.
     dropped_session_ended,
+    /// Dropped: waited in a session that moved to another node with more than may be moved.
+    dropped_not_moved,
     /// Dropped: QoS 0 and the queue of a link was full.
     dropped_link_full,
     /// Dropped: the actor that dispatched it panicked twice over it.
@@ -186,6 +188,7 @@ impl Counters {
         match counted {
             Counted::DroppedQueueFull => self.dropped_queue_full.one(),
             Counted::DroppedQueueOldest => self.dropped_queue_oldest.one(),
+            Counted::DroppedNotMoved => self.dropped_not_moved.one(),
             Counted::DroppedTopicLimit => self.dropped_topic_limit.one(),
             Counted::SubscriptionsRefused => self.subscriptions_refused.one(),
             Counted::DroppedQoS0Offline => self.dropped_qos0_offline.one(),

@@ -12,8 +12,10 @@
 use std::sync::Arc;
 
 use actix::Message as ActixMessage;
+use bytes::Bytes;
 use bytestring::ByteString;
 use supervisors::Caster;
+use tokio::sync::oneshot;
 
 pub use super::loans::{LOANS_MAX, Loan, Loans};
 pub use super::outbox::Outbox;
@@ -163,3 +165,25 @@ pub struct Routes;
 #[derive(Clone, Copy, Debug, ActixMessage)]
 #[rtype(result = "Vec<(NodeId, usize, RouteVersion)>")]
 pub struct RoutesHeld;
+
+/// Who settles with other nodes where the session of a client is. Asked once there has been a link; a node
+/// that never had one has none.
+pub trait Keeper: Send + Sync {
+    /// A CONNECT of this client. The answer is dropped if whoever is to give it falls: asked again.
+    fn claim(&self, client_id: &ByteString, answer: oneshot::Sender<Claimed>);
+
+    /// The session of this client is over.
+    fn ended(&self, client_id: &ByteString);
+
+    /// A session that came from elsewhere has its subscriptions in place.
+    fn settled(&self, client_id: &ByteString);
+}
+
+/// What becomes of a CONNECT.
+#[derive(Debug)]
+pub enum Claimed {
+    /// It is served here; with the session that another node had.
+    Open(Option<Bytes>),
+    /// The client came later to another node.
+    Overtaken,
+}

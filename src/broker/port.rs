@@ -18,6 +18,7 @@ use bytestring::ByteString;
 use super::desk::Desk;
 use super::mail::{FilterId, PortId};
 use crate::limits::OUTBOX_BYTES_MAX;
+use crate::mqtt::message::Message;
 use crate::session::event::{Delivery, PublishOutcome, PublishToken};
 
 /// Wakes an actor's future at most once between two of its polls.
@@ -232,6 +233,26 @@ impl Port {
         taken
     }
 
+    /// Drops from the inbox what the session has from elsewhere: as many of each as there are.
+    pub(super) fn drop_twins(&self, elsewhere: &[Arc<Message>]) {
+        let mut twins: Vec<&Arc<Message>> = elsewhere.iter().collect();
+        twins.sort_unstable_by(|one, other| identity(one).cmp(&identity(other)));
+        let mut had = vec![false; twins.len()];
+        self.inbox.borrow_mut().retain(|delivery| {
+            let wanted = identity(&delivery.message);
+            let from = twins.partition_point(|twin| identity(twin) < wanted);
+            let twin = (from..twins.len())
+                .take_while(|at| identity(twins[*at]) == wanted)
+                .find(|at| !had[*at]);
+            let Some(twin) = twin else { return true };
+            had[twin] = true;
+            let bytes = self.inbox_bytes.get();
+            self.inbox_bytes
+                .set(bytes.saturating_sub(delivery_weight(delivery)));
+            false
+        });
+    }
+
     /// A row of a shared group came or went.
     pub(super) fn count_shared(&self, came: bool) {
         let count = self.shared.get();
@@ -313,6 +334,16 @@ pub(super) enum Sweep {
     Watch,
     /// It has become slow.
     Slow,
+}
+
+/// What two copies of a message that came on different ways have in common.
+fn identity(message: &Message) -> (&str, &str, &[u8], &[u8]) {
+    (
+        &message.publisher,
+        &message.topic,
+        &message.payload,
+        &message.pass_through,
+    )
 }
 
 fn delivery_weight(delivery: &Delivery) -> usize {

@@ -2,7 +2,7 @@
 //!
 //! Parent:   sessions (64 dynamic shards), temporary; on the arbiter that accepted the first socket
 //! Owns:     the client's transport; its port in the office, which is released however it ends
-//! Asked by: Topics (deliveries, through its port), Clients ([`Reattach`], [`Kick`], [`Discard`]),
+//! Asked by: Topics (deliveries, through its port), Clients ([`Reattach`], [`Kick`], [`Pack`]),
 //!           Retainer ([`Replay`])
 //! Tells:    Router ([`super::router::Subscribe`]), Clients, Retainer, Wills, every desk that matches
 //! Dies of:  its client's wish, its expiry, or a bug of ours: then its will is published, nothing else
@@ -16,6 +16,8 @@
 //! | `session/access.rs` | what the client may do |
 //! | `session/replay.rs` | retained messages for new subscriptions |
 //! | `session/brake.rs` | not reading a client that is too fast |
+//! | `session/moving.rs` | going to another node, and coming from one |
+//! | `session/description.rs` | telling operators of itself |
 //! | `session/wire.rs` | the socket with its codec |
 
 use std::cell::Cell;
@@ -26,15 +28,18 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, AsyncContext, Handler, Message as ActixMessage, MessageResult, Running};
-use bytes::BytesMut;
+use actix::{Actor, ActorContext, AsyncContext, Handler, Message as ActixMessage, Running};
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use supervisors::{ChildSpec, Context, InitError, Restart, Shutdown};
 use tokio::time::Sleep;
 
 use self::access::Entry;
 use self::brake::Brake;
+pub use self::description::{Describe, ListSubscriptions, SessionInfo};
 use self::effects::Ask;
+use self::moving::Move;
+pub use self::moving::{Depart, Discard, Late, Pack, Parcel};
 use self::replay::Replays;
 use self::turn::Turns;
 use self::wire::Wire;
@@ -44,12 +49,11 @@ use super::poison::{Fingerprint, Suspect};
 use super::port::Port;
 use super::publish::Holds;
 use super::tables::Tables;
-use super::transport::origin::OriginInfo;
 use super::transport::{Origin, Parked};
 use super::wills;
 use crate::access::identity::Identity;
 use crate::access::rights::Rights;
-use crate::mqtt::packet::{ProtocolVersion, Will};
+use crate::mqtt::packet::Will;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Session as Value;
 pub use crate::session::Subscription;
@@ -57,8 +61,10 @@ use crate::session::event::{Attach, Event, SubscribeRequest};
 
 mod access;
 mod brake;
+mod description;
 mod effects;
 pub mod farewell;
+mod moving;
 mod replay;
 mod turn;
 mod wire;
@@ -118,11 +124,6 @@ impl Claim {
 #[rtype(result = "()")]
 pub struct Kick(pub ReasonCode);
 
-/// Clients, operator → Session: end, whatever the session's expiry.
-#[derive(Clone, Copy, Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct Discard;
-
 /// Retainer → Session: everything that was retained before these subscriptions is in the store now.
 #[derive(Clone, Debug, ActixMessage)]
 #[rtype(result = "()")]
@@ -131,43 +132,6 @@ pub struct Replay {
     pub requests: Vec<SubscribeRequest>,
     /// The stamp of the store then: what is newer comes as it is published.
     pub until: u64,
-}
-
-/// Operator → Session: how it is.
-#[derive(Clone, Copy, Debug, ActixMessage)]
-#[rtype(result = "SessionInfo")]
-pub struct Describe;
-
-/// Operator → Session: what it has subscribed to, in no order.
-#[derive(Clone, Copy, Debug, ActixMessage)]
-#[rtype(result = "Vec<(ByteString, Subscription)>")]
-pub struct ListSubscriptions;
-
-/// How a session is: the answer to [`Describe`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionInfo {
-    /// Its client id.
-    pub client_id: ByteString,
-    /// The user that its client proved to be; `None` is an anonymous one.
-    pub username: Option<ByteString>,
-    /// Protocol of the connection, or of the last one.
-    pub version: ProtocolVersion,
-    /// Whether a transport is attached.
-    pub attached: bool,
-    /// Where that transport comes from.
-    pub origin: Option<OriginInfo>,
-    /// Whether it outlives its transport.
-    pub persistent: bool,
-    /// Filters that it has subscribed to.
-    pub subscriptions: usize,
-    /// Messages that wait for the client.
-    pub queue_len: usize,
-    /// Messages sent and not acknowledged.
-    pub inflight_len: usize,
-    /// Bytes in its inbox, its outbox and its queue.
-    pub weight_bytes: usize,
-    /// Whether QoS 0 to it is dropped because it does not read.
-    pub slow: bool,
 }
 
 /// The session of one client.
@@ -196,6 +160,8 @@ pub struct Session {
     ended: bool,
     /// Who its client is.
     entry: Entry,
+    /// Whether it has just come from another node, or is going to one.
+    moving: Move,
 }
 
 /// The session's port. Dropping it releases the port, also when the session was torn by a panic: what it
@@ -245,24 +211,38 @@ impl Drop for PortSeat {
 impl Session {
     /// The child of a shard of `sessions` ([`super::tables::Names::shard`]) for a new session on a worker
     /// arbiter. Its id is the client id. It tells Clients when it is attached.
+    /// `moved` is what another node had of it.
     #[must_use]
-    pub fn spec(tables: &Arc<Tables>, arbiter: usize, client_id: &ByteString, claim: &Claim) -> ChildSpec {
-        let (made, claim) = (tables.clone(), claim.clone());
+    pub fn spec(
+        tables: &Arc<Tables>,
+        arbiter: usize,
+        client_id: &ByteString,
+        claim: &Claim,
+        moved: Option<Bytes>,
+    ) -> ChildSpec {
+        let (made, claim, id) = (tables.clone(), claim.clone(), client_id.clone());
         let init = move |ctx: &mut Context<Self>| {
-            let arrival = claim
-                .take()
-                .ok_or_else(|| InitError::failed("the connection has given up"))?;
-            Self::init(&made, arrival, ctx)
+            let arrival = claim.take();
+            if arrival.is_none() && moved.is_none() {
+                return Err(InitError::failed("the connection has given up"));
+            }
+            Self::init(&made, &id, arrival, moved.as_ref(), ctx)
         };
         ChildSpec::worker(&**client_id, &tables.arbiters.all[arbiter], init)
             .restart(Restart::Temporary)
             .shutdown(Shutdown::Timeout(Duration::from_secs(5)))
     }
 
-    fn init(tables: &Arc<Tables>, arrival: Arrival, ctx: &mut Context<Self>) -> Result<Self, InitError> {
+    fn init(
+        tables: &Arc<Tables>,
+        client_id: &ByteString,
+        arrival: Option<Arrival>,
+        moved: Option<&Bytes>,
+        ctx: &mut Context<Self>,
+    ) -> Result<Self, InitError> {
         let office = Office::here().filter(|office| Arc::ptr_eq(office.tables(), tables));
         let office = office.ok_or_else(|| InitError::failed("this arbiter has no office"))?;
-        let value = Value::new(arrival.attach.connect.client_id.clone());
+        let (value, effects) = moving::value_of(client_id, moved);
         let port = office.open_port(value.client_id().clone());
         let suspect = tables.poison.suspect(value.client_id(), Instant::now());
         let mut session = Self {
@@ -287,8 +267,20 @@ impl Session {
             timer: None,
             ended: false,
             entry: Entry::default(),
+            moving: Move::default(),
         };
-        session.attach(arrival, ctx);
+        effects
+            .into_iter()
+            .for_each(|effect| session.carry_out(effect, Instant::now(), ctx));
+        let clean = arrival
+            .as_ref()
+            .is_some_and(|arrival| arrival.attach.connect.clean_start);
+        if let Some(arrival) = arrival {
+            session.attach(arrival, ctx);
+        }
+        if moved.is_some() {
+            session.settle(clean, ctx);
+        }
         ctx.spawn(Turns);
         Ok(session)
     }
@@ -446,14 +438,6 @@ impl Handler<Kick> for Session {
     }
 }
 
-impl Handler<Discard> for Session {
-    type Result = ();
-
-    fn handle(&mut self, _: Discard, ctx: &mut Context<Self>) {
-        self.handle(Event::Discard, Instant::now(), ctx);
-    }
-}
-
 impl Handler<Replay> for Session {
     type Result = ();
 
@@ -461,39 +445,5 @@ impl Handler<Replay> for Session {
         let has = |filter: &str| self.value.has_subscription(filter);
         self.replays.add(requests, until, has);
         self.seat.port.wake.wake();
-    }
-}
-
-impl Handler<Describe> for Session {
-    type Result = MessageResult<Describe>;
-
-    fn handle(&mut self, _: Describe, _: &mut Context<Self>) -> Self::Result {
-        let (value, port) = (&self.value, &self.seat.port);
-        MessageResult(SessionInfo {
-            client_id: value.client_id().clone(),
-            username: self.entry.username.clone(),
-            version: value.version(),
-            attached: value.is_attached(),
-            origin: self.wire.as_ref().map(|wire| wire.origin.describe()),
-            persistent: value.is_persistent(),
-            subscriptions: value.subscriptions_len(),
-            queue_len: value.queue_len(),
-            inflight_len: value.inflight_len(),
-            weight_bytes: port.weight(),
-            slow: port.is_slow(),
-        })
-    }
-}
-
-impl Handler<ListSubscriptions> for Session {
-    type Result = MessageResult<ListSubscriptions>;
-
-    fn handle(&mut self, _: ListSubscriptions, _: &mut Context<Self>) -> Self::Result {
-        let subscriptions = self.value.subscriptions();
-        MessageResult(
-            subscriptions
-                .map(|(filter, subscription)| (filter.clone(), *subscription))
-                .collect(),
-        )
     }
 }

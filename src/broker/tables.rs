@@ -27,7 +27,7 @@ use super::counters::{Counters, Snapshot};
 use super::desk::{ShareGroup, Sharing};
 use super::gatekeeper::Gatekeeper;
 use super::keyring::Keyring;
-use super::links::Link;
+use super::links::{Keeper, Link};
 use super::loans::Crossing;
 use super::mail::FilterId;
 use super::mail::PostBox;
@@ -163,6 +163,8 @@ pub struct Tables {
     pub ledger: Mutex<Ledger>,
     /// The nodes that stand. Changes together with the version of `routes`.
     pub links: RwLock<Vec<Link>>,
+    /// Who settles with other nodes where a session is; `None` before there was a link.
+    keeper: RwLock<Option<Arc<dyn Keeper>>>,
     /// The members of each `$share/…` filter. Entries come and go with the router's decisions.
     shares: Mutex<AHashMap<ByteString, Arc<ShareGroup>>>,
     /// The last groups that ended: what was on its way to them goes to who has members now.
@@ -234,6 +236,7 @@ impl Tables {
             routes: Routes::default(),
             ledger: Mutex::default(),
             links: RwLock::default(),
+            keeper: RwLock::default(),
             clients: Mutex::default(),
             retained: Mutex::new(RetainedStore::new(retained)),
             retained_limits: retained,
@@ -316,6 +319,17 @@ impl Tables {
             ended.pop_front();
         }
         ended.push_back((group.filter(), filter.clone()));
+    }
+
+    /// Who is asked before a CONNECT is served, if anybody is.
+    #[must_use]
+    pub fn keeper(&self) -> Option<Arc<dyn Keeper>> {
+        self.keeper.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on this one is asked.
+    pub fn set_keeper(&self, keeper: Arc<dyn Keeper>) {
+        *self.keeper.write().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
     }
 
     /// Whether the life of `core` that these tables belong to goes on. Once it is over, nobody dispatches

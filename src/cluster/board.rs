@@ -11,6 +11,7 @@ use supervisors::Caster;
 use tokio::sync::Notify;
 
 use super::lane::Lane;
+use super::ownership::Ownership;
 use super::peer::{Adopt, Order};
 use crate::limits::{HANDSHAKE_DEADLINE, LINK_RESUME_WITHIN};
 use crate::node_name::{NodeId, NodeName};
@@ -131,6 +132,7 @@ struct Inner {
 #[derive(Clone, Debug, Default)]
 pub struct Board {
     inner: Arc<Mutex<Inner>>,
+    ownership: Arc<Mutex<Option<Ownership>>>,
     changed: Arc<Notify>,
 }
 
@@ -290,6 +292,17 @@ impl Board {
         }
         change(kept);
         inner.lost += lost;
+    }
+
+    /// What is known of client ids; made anew if its keeper fell over it.
+    pub fn ownership<T>(&self, me: &NodeId, act: impl FnOnce(&mut Ownership) -> T) -> T {
+        let mut ownership = self.ownership.lock().unwrap_or_else(|torn| {
+            let mut ownership = torn.into_inner();
+            *ownership = None;
+            self.ownership.clear_poison();
+            ownership
+        });
+        act(ownership.get_or_insert_with(|| Ownership::new(me.clone())))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -3,7 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | who is a member, who is dialled when | [`membership`], a value |
-//! | who owns a client id | [`ownership`], a value |
+//! | who owns a client id | [`ownership`], a value; [`owners`] |
 //! | messages: numbers, window, resume | [`lane`], a value |
 //! | routes: snapshot, deltas | [`mod@slice`], a value |
 //! | frames and their bytes | [`wire`] |
@@ -37,6 +37,7 @@ pub mod gate;
 pub mod lane;
 pub mod members_file;
 pub mod membership;
+pub mod owners;
 pub mod ownership;
 pub mod peer;
 pub mod slice;
@@ -67,6 +68,8 @@ pub struct Cluster {
     pub connector: Name<connector::Connector>,
     /// How links are encrypted, if they are.
     pub tls: Option<stream::LinkTls>,
+    /// Who settles where the session of a client is.
+    pub owners: Name<owners::Owners>,
     /// What outlives the processes.
     pub board: board::Board,
     /// The port of [`gate::Gate`]; 0 until it is bound, unless it is configured.
@@ -95,6 +98,7 @@ impl Cluster {
             peers: Name::new("peers"),
             connector: Name::new("connector"),
             tls: None,
+            owners: Name::new("owners"),
             board: board::Board::default(),
             gate_port: Arc::new(AtomicU16::new(gate_port)),
         }

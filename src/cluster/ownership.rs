@@ -26,12 +26,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde::{Deserialize, Serialize};
 
 use super::membership::Now;
 use crate::node_name::NodeId;
 
 mod home;
+mod view;
+mod words;
 
 #[cfg(test)]
 mod model;
@@ -39,6 +40,7 @@ mod model;
 mod tests;
 
 use home::Home;
+pub use words::{Effect, Epoch, Event, Letter, Slip};
 
 /// Longest wait for the home's answer.
 pub const CLAIM_WITHIN: Duration = Duration::from_secs(2);
@@ -48,133 +50,6 @@ pub const OWNER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Longest that a home waits for what the others hold, after the set of nodes changed.
 pub const HOME_WAITS: Duration = Duration::from_secs(1);
-
-/// Client ids in one letter.
-const HOLDS_LEN_MAX: usize = 512;
-
-/// The number of a claim: a later one is greater. The counter follows the home's wall clock in microseconds,
-/// so that of two sides of a split the one that served the client last is greater.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Epoch {
-    /// At least the wall clock, and greater than any epoch of the id that was known.
-    pub counter: u64,
-    /// Incarnation of who numbered it: two sides of a split never number alike.
-    pub by: u64,
-}
-
-/// What nodes say to each other about client ids. Carried in order; lost with the link.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub enum Letter {
-    /// Step 1, claimant → home.
-    Claim {
-        /// The client id.
-        id: ByteString,
-        /// Names the claim among those of the claimant.
-        claim: u64,
-    },
-    /// Step 2, home → claimant.
-    Granted {
-        /// The client id.
-        id: ByteString,
-        /// As it was claimed.
-        claim: u64,
-        /// What the claimant holds the id under from now on.
-        epoch: Epoch,
-        /// Who held it before, if that node is up.
-        previous: Option<NodeId>,
-    },
-    /// Step 3, claimant → owner before.
-    Release {
-        /// The client id.
-        id: ByteString,
-        /// The claimant's.
-        epoch: Epoch,
-    },
-    /// Step 4, owner before → claimant.
-    Released {
-        /// The client id.
-        id: ByteString,
-        /// As in [`Letter::Release`].
-        epoch: Epoch,
-        /// The session, if there was one that outlives its connection.
-        state: Option<Bytes>,
-    },
-    /// Holder → home: what it holds.
-    Holds(Vec<(ByteString, Epoch)>),
-    /// Holder → everybody: all that it holds was told to those who are home when these nodes are up.
-    AllHeld {
-        /// Hash of the set of nodes.
-        view: u64,
-        /// Whether the same is wanted of the receiver: the sender's set of nodes has changed.
-        ask: bool,
-    },
-    /// Holder → home: the session is over.
-    Drop {
-        /// The client id.
-        id: ByteString,
-    },
-    /// Anyone → a holder: somebody holds it under this higher epoch.
-    Fenced {
-        /// The client id.
-        id: ByteString,
-        /// The higher one.
-        epoch: Epoch,
-    },
-}
-
-/// What happens to ownership.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// A CONNECT on this node; one at a time for each id.
-    Connect(ByteString),
-    /// A session that was opened here has ended, whatever the reason; not after a hand-over or discard.
-    Ended(ByteString),
-    /// What [`Effect::HandOver`] asked for.
-    Packed {
-        /// The client id.
-        id: ByteString,
-        /// As it was asked.
-        epoch: Epoch,
-        /// The session, if it outlives its connection.
-        state: Option<Bytes>,
-    },
-    /// Another node says something.
-    Letter(NodeId, Letter),
-    /// A link stands, or stands again after what was said over it may have got lost.
-    Up(NodeId),
-    /// A link is gone.
-    Down(NodeId),
-    /// Looks whether something is due.
-    Wake,
-}
-
-/// What is to be done.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Effect {
-    /// Say this to a node.
-    Send(NodeId, Letter),
-    /// The CONNECT is let through: to the session that is here, or to a new one with this state. Should nobody
-    /// wait for it any longer, the state is kept as that of a client that is away, or [`Event::Ended`] is told.
-    Open {
-        /// The client id.
-        id: ByteString,
-        /// The session as another node handed it over.
-        state: Option<Bytes>,
-    },
-    /// The CONNECT is refused: a later one of the same client, on another node, took its place.
-    Overtaken(ByteString),
-    /// The session here is to end with 0x8E; its state is asked for with [`Event::Packed`].
-    HandOver {
-        /// The client id.
-        id: ByteString,
-        /// To be given back.
-        epoch: Epoch,
-    },
-    /// The session here is to end with 0x8E: the client has a later one elsewhere.
-    Discard(ByteString),
-    /// [`Event::Wake`] at this instant.
-    WakeAt(Instant),
-}
 
 /// How far a CONNECT on this node has come.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -237,6 +112,34 @@ impl Ownership {
             let me = self.me.clone();
             self.read(&me, letter, now, out);
         }
+    }
+
+    /// A session was opened here before this value knew of it, at `at_us` of the wall clock (microseconds since
+    /// 1970). Without effects: told to others with the next [`Event::Up`].
+    pub fn hold(&mut self, id: ByteString, at_us: u64) {
+        let epoch = Epoch {
+            counter: at_us,
+            by: self.me.incarnation.0,
+        };
+        if !self.claims.contains_key(&id) {
+            self.held.entry(id).or_insert(epoch);
+        }
+    }
+
+    /// The ids that are held here.
+    pub fn held(&self) -> impl Iterator<Item = &ByteString> {
+        self.held.keys()
+    }
+
+    /// The nodes with a link that stands.
+    pub fn up_nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.up.iter()
+    }
+
+    /// Whether a link to this node stands.
+    #[must_use]
+    pub fn is_up(&self, node: &NodeId) -> bool {
+        self.up.contains(node)
     }
 
     /// How many ids are held here.
@@ -345,6 +248,7 @@ impl Ownership {
                     self.tell_all_held(|home| home == from, out);
                     let (view, ask) = (self.home.view(), false);
                     self.send(from.clone(), Letter::AllHeld { view, ask }, out);
+                    self.say_again(from, out);
                 }
                 self.home.all_held(from, view);
                 let granted = self.home.grant_waiting((&self.up, &self.me), now);
@@ -379,7 +283,16 @@ impl Ownership {
         let heir = waiting.heir.take_if(|(_, theirs)| *theirs < epoch);
         if let Some((to, epoch)) = heir {
             let id = id.clone();
-            out.extend(up.contains(&to).then(|| Effect::Send(to, Letter::Released { id, epoch, state: None })));
+            out.extend(up.contains(&to).then(|| {
+                Effect::Send(
+                    to,
+                    Letter::Released {
+                        id,
+                        epoch,
+                        state: None,
+                    },
+                )
+            }));
         }
         match previous.filter(|previous| up.contains(previous)) {
             Some(previous) => {
@@ -393,7 +306,13 @@ impl Ownership {
     }
 
     /// The home was passed over meanwhile. Who held the id before it must still hear that it does no longer.
-    fn granted_late(&mut self, id: ByteString, epoch: Epoch, previous: Option<NodeId>, out: &mut Vec<Effect>) {
+    fn granted_late(
+        &mut self,
+        id: ByteString,
+        epoch: Epoch,
+        previous: Option<NodeId>,
+        out: &mut Vec<Effect>,
+    ) {
         if let Some(previous) = previous {
             let id = id.clone();
             self.send(previous, Letter::Release { id, epoch }, out);
@@ -422,6 +341,14 @@ impl Ownership {
                 self.leaving.insert(id.clone(), (from.clone(), epoch));
                 out.push(Effect::HandOver { id, epoch });
             }
+            return;
+        }
+        if self
+            .leaving
+            .get(&id)
+            .is_some_and(|asked| *asked == (from.clone(), epoch))
+        {
+            // Asked again; it is being packed.
             return;
         }
         // What we are waiting for is passed on as soon as it comes, to the latest who asked for it.
@@ -477,78 +404,6 @@ impl Ownership {
                 self.send(to, Letter::Released { id, epoch, state }, out);
             }
             out.push(Effect::Overtaken(id));
-        }
-    }
-
-    fn up(&mut self, node: NodeId, now: Now, out: &mut Vec<Effect>) {
-        // A later life of the same name has taken the place of the earlier.
-        let earlier: Vec<_> = self.up.iter().filter(|up| up.name == node.name && **up != node).cloned().collect();
-        for gone in earlier {
-            self.up.remove(&gone);
-            self.home.forget_owner(&gone);
-        }
-        self.up.insert(node.clone());
-        self.view_changed(now, out);
-        // What was on its way when the link broke is said again.
-        let again: Vec<_> = self.claims.iter().map(|(id, claim)| (id.clone(), claim.clone())).collect();
-        for (id, claim) in again {
-            match claim.granted {
-                Some((epoch, previous)) if previous == node => {
-                    self.send(previous, Letter::Release { id, epoch }, out);
-                }
-                None if claim.asked == node => {
-                    let claim = claim.claim;
-                    self.send(node.clone(), Letter::Claim { id, claim }, out);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn down(&mut self, node: &NodeId, now: Now, out: &mut Vec<Effect>) {
-        if !self.up.remove(node) {
-            return;
-        }
-        self.home.forget_owner(node);
-        self.view_changed(now, out);
-        let stranded: Vec<_> = self.claims.iter().map(|(id, claim)| (id.clone(), claim.clone())).collect();
-        for (id, claim) in stranded {
-            match claim.granted {
-                Some((epoch, previous)) if previous == *node => self.open(id, epoch, None, out),
-                None if claim.asked == *node => {
-                    let (home, number) = (self.home_of(&id).clone(), claim.claim);
-                    self.claims.entry(id.clone()).and_modify(|claim| claim.asked = home.clone());
-                    self.send(home, Letter::Claim { id, claim: number }, out);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// The set of nodes changed: the homes are told what is held here.
-    fn view_changed(&mut self, now: Now, out: &mut Vec<Effect>) {
-        self.tell_all_held(|_| true, out);
-        let told = self.home.view_changed((&self.up, &self.me), now);
-        let view = self.home.view();
-        for node in self.up.clone() {
-            self.send(node, Letter::AllHeld { view, ask: true }, out);
-        }
-        self.tell(told, out);
-    }
-
-    /// Tells the homes that are `wanted` what is held here of theirs.
-    fn tell_all_held(&mut self, wanted: impl Fn(&NodeId) -> bool, out: &mut Vec<Effect>) {
-        let mut holds: BTreeMap<NodeId, Vec<(ByteString, Epoch)>> = BTreeMap::new();
-        for (id, epoch) in &self.held {
-            let home = self.home_of(id);
-            if wanted(home) {
-                holds.entry(home.clone()).or_default().push((id.clone(), *epoch));
-            }
-        }
-        for (home, held) in holds {
-            for part in held.chunks(HOLDS_LEN_MAX) {
-                self.send(home.clone(), Letter::Holds(part.to_vec()), out);
-            }
         }
     }
 

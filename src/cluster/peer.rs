@@ -18,6 +18,8 @@ use super::board::{LinkState, Row};
 use super::connector::{Fact, News};
 use super::dist::{Carried, Cut, FromDist};
 use super::lane::Lane;
+use super::owners::LinkFell;
+use super::ownership::Slip;
 use super::slice::Out;
 use super::wire::v1::{self, Frame, MemberRecord};
 use crate::broker::links::{Bell, Inbound, LinkDown, RouteDelta, RouteVersion, Slice};
@@ -38,6 +40,8 @@ pub use ticket::{Reason, Ticket, make_way};
 pub enum Order {
     /// Tell the other side the members.
     Members(Vec<MemberRecord>),
+    /// Tell the other side about client ids.
+    Ownership(Vec<Slip>),
     /// Say why we go, and close.
     Leave(&'static str),
     /// Close: a later life of that node was welcomed.
@@ -162,6 +166,9 @@ impl Peer {
         let _ = self.cluster.dist.cast(Cut {
             link: self.connection.link,
         });
+        if self.up {
+            let _ = self.cluster.owners.cast(LinkFell(self.node.clone()));
+        }
         self.row(|row| row.state = LinkState::Closing);
         let (name, incarnation) = (&self.node.name, self.node.incarnation);
         match (&reason, self.up) {
@@ -370,6 +377,7 @@ impl Handler<Order> for Peer {
     fn handle(&mut self, order: Order, ctx: &mut Self::Context) {
         match order {
             Order::Members(members) => self.send(&Frame::Members { members }, ctx),
+            Order::Ownership(slips) => self.send(&Frame::Ownership(slips), ctx),
             Order::Leave(reason) if self.connection.sender.is_some() => {
                 self.leaving = Some(reason);
                 self.send(&Frame::Leaving { reason }, ctx);

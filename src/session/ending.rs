@@ -50,6 +50,18 @@ enum Then {
 }
 
 impl Away {
+    /// Until it ends; with a will that the broker was given, and when that is due.
+    pub(super) fn new(expires_at: Option<Instant>, will: Option<(Will, Option<Instant>)>) -> Self {
+        let will = will.map(|(will, due)| Box::new(DelayedWill { will, due }));
+        Self { expires_at, will }
+    }
+
+    /// The will that still waits for its delay, and when it is due.
+    pub(super) fn into_delayed_will(self, now: Instant) -> Option<(Will, Option<Instant>)> {
+        self.delayed_will(now)?;
+        self.will.map(|delayed| (delayed.will, delayed.due))
+    }
+
     /// Whether the session has outlived its expiry; the actor's timer may be late.
     pub(super) fn is_expired(&self, now: Instant) -> bool {
         self.expires_at.is_some_and(|at| at <= now)

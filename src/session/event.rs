@@ -357,6 +357,8 @@ pub enum Counted {
     DroppedTooLarge,
     /// Message dropped: it waited for, or came for, a session that has ended or was cleaned.
     DroppedSessionEnded,
+    /// Message dropped: its session moved to another node and had more than may be moved.
+    DroppedNotMoved,
     /// Message of the client dropped: its topic has too many levels or bytes.
     DroppedTopicLimit,
     /// A subscription was refused: the session has as many as it may have.

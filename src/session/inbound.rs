@@ -87,6 +87,20 @@ impl Inbound {
         self.waiting = VecDeque::new();
     }
 
+    /// Exchanges that were begun elsewhere.
+    pub(super) fn awaiting(released: Vec<PacketId>) -> Self {
+        let received = released.into_iter().map(|id| (id, Exchange::Received));
+        Self {
+            awaiting_rel: received.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// QoS 2 messages whose PUBREL has not come. The broker has all of them, answered for or not.
+    pub(super) fn awaiting_rel(&self) -> impl Iterator<Item = PacketId> {
+        self.awaiting_rel.keys().copied()
+    }
+
     /// A clean start: only the tokens go on.
     pub(super) fn forget(&mut self) {
         *self = Self {

@@ -67,6 +67,41 @@ impl Default for Inflight {
 }
 
 impl Inflight {
+    /// What was in flight elsewhere, in the order of sending; without a message it waits for PUBCOMP.
+    pub(super) fn of(slots: impl Iterator<Item = (PacketId, Option<Outgoing>)>, next: PacketId) -> Self {
+        let slots = slots.map(|(packet_id, outgoing)| Slot {
+            packet_id,
+            stage: outgoing.map_or(Stage::Released, Stage::Held),
+        });
+        let slots: VecDeque<Slot> = slots.collect();
+        let held = slots
+            .iter()
+            .filter(|slot| !matches!(slot.stage, Stage::Released))
+            .count();
+        Self {
+            held,
+            next,
+            // Whether they grow along the ring is not looked at.
+            wrapped: !slots.is_empty(),
+            slots,
+        }
+    }
+
+    /// Takes everything out, in the order of sending.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (PacketId, Option<Outgoing>)> + use<> {
+        let slots = std::mem::take(&mut self.slots);
+        self.clear();
+        slots.into_iter().map(|slot| match slot.stage {
+            Stage::Held(outgoing) | Stage::Sent(outgoing) => (slot.packet_id, Some(outgoing)),
+            Stage::Released => (slot.packet_id, None),
+        })
+    }
+
+    /// The packet identifier that is tried next.
+    pub(super) fn next(&self) -> PacketId {
+        self.next
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }

@@ -79,7 +79,7 @@ impl Session {
     }
 
     /// Sends a QoS 1 or 2 message, or has it wait.
-    fn enqueue(&mut self, outgoing: Outgoing, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn enqueue(&mut self, outgoing: Outgoing, now: Instant, out: &mut Vec<Effect>) {
         if let State::Attached(link) = &self.state
             && self.queue.is_empty()
             && !self.inflight.has_held()

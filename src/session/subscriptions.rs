@@ -76,7 +76,7 @@ impl Subscriptions {
     }
 
     /// Adds or replaces; returns what stood there.
-    fn insert(&mut self, filter: ByteString, subscription: Subscription) -> Option<Subscription> {
+    pub(super) fn insert(&mut self, filter: ByteString, subscription: Subscription) -> Option<Subscription> {
         if let Self::Few(list) = self {
             if let Some((_, known)) = list.iter_mut().find(|(known, _)| *known == filter) {
                 return Some(std::mem::replace(known, subscription));

@@ -12,6 +12,7 @@ mod joining;
 mod leaving;
 mod links;
 mod mistakes;
+mod ownership;
 mod routes;
 mod shared;
 mod trust;

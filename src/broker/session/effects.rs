@@ -49,6 +49,8 @@ pub(super) enum Ask {
         packet_id: PacketId,
         filters: Vec<ByteString>,
     },
+    /// Subscriptions that the session had on another node; the value has them already.
+    Restore { requests: Vec<SubscribeRequest> },
 }
 
 impl Session {
@@ -170,7 +172,7 @@ impl Session {
         self.replays = Replays::default();
     }
 
-    fn ask(&mut self, ask: Ask, ctx: &mut Context<Self>) {
+    pub(super) fn ask(&mut self, ask: Ask, ctx: &mut Context<Self>) {
         self.asks.push_back(ask);
         self.ask_next(ctx);
     }
@@ -192,7 +194,9 @@ impl Session {
         let (router, port) = (&self.seat.office.tables().names.router, self.seat.port.id);
         let asked = ask.clone();
         let answer = match asked {
-            Ask::Subscribe { requests, .. } => Either::Left(router.call(Subscribe { port, requests })),
+            Ask::Subscribe { requests, .. } | Ask::Restore { requests } => {
+                Either::Left(router.call(Subscribe { port, requests }))
+            }
             Ask::Unsubscribe { filters, .. } => Either::Right(router.call(Unsubscribe { port, filters })),
         };
         ctx.spawn(
@@ -208,7 +212,7 @@ impl Session {
                     }
                     Err(_) => {
                         let count = match &ask {
-                            Ask::Subscribe { requests, .. } => requests.len(),
+                            Ask::Subscribe { requests, .. } | Ask::Restore { requests } => requests.len(),
                             Ask::Unsubscribe { filters, .. } => filters.len(),
                         };
                         session.answered(ask, vec![ReasonCode::UnspecifiedError; count], ctx);
@@ -221,6 +225,12 @@ impl Session {
         self.asking = false;
         let now = Instant::now();
         match ask {
+            Ask::Restore { .. } => {
+                let more = |ask: &Ask| matches!(ask, Ask::Restore { .. });
+                if !self.asks.iter().any(more) {
+                    self.settled();
+                }
+            }
             Ask::Unsubscribe { packet_id, .. } => {
                 self.handle(Event::Unsubscribed { packet_id, reasons }, now, ctx);
             }

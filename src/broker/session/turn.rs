@@ -200,6 +200,9 @@ impl Session {
     fn take_deliveries(&mut self, now: Instant, ctx: &mut Context<Self>) {
         loop {
             let full = self.is_full();
+            if self.moving.holds() {
+                return;
+            }
             if full && !self.seat.port.is_slow() {
                 return;
             }

@@ -139,7 +139,7 @@ impl Rig {
             Some(session) => session.cast(Reattach(claim)).expect("the session lives"),
             None => {
                 let name = Name::new(&id);
-                let spec = Session::spec(&self.tables, arbiter, &id, &claim).name(&name);
+                let spec = Session::spec(&self.tables, arbiter, &id, &claim, None).name(&name);
                 let started = self.tables.names.shard(&id).start_child(spec).await;
                 started.expect("the session starts");
                 self.sessions.borrow_mut().insert(id, name);

@@ -70,7 +70,14 @@ impl Home {
     }
 
     /// A claim; it waits while others may hold ids that this home does not know of.
-    pub(super) fn claim(&mut self, from: &NodeId, id: ByteString, claim: u64, view: View<'_>, now: Now) -> Told {
+    pub(super) fn claim(
+        &mut self,
+        from: &NodeId,
+        id: ByteString,
+        claim: u64,
+        view: View<'_>,
+        now: Now,
+    ) -> Told {
         if self.knows(view.0, now) {
             let letter = self.grant(from, id, claim, view, now);
             return Told {
@@ -78,7 +85,9 @@ impl Home {
                 wake_at: None,
             };
         }
-        if self.waiting.len() < WAITING_MAX && !self.waiting.iter().any(|(who, _, n)| who == from && *n == claim) {
+        if self.waiting.len() < WAITING_MAX
+            && !self.waiting.iter().any(|(who, _, n)| who == from && *n == claim)
+        {
             self.waiting.push_back((from.clone(), id, claim));
         }
         Told {
@@ -210,7 +219,8 @@ impl Home {
         });
         self.since = Some(now.instant);
         let everybody = || up.iter().chain([me]);
-        self.register.retain(|id, _| home_among(everybody(), id) == Some(me));
+        self.register
+            .retain(|id, _| home_among(everybody(), id) == Some(me));
         self.told.clear();
         let mut told = self.grant_waiting((up, me), now);
         if !self.waiting.is_empty() {

@@ -229,10 +229,13 @@ impl Model for Cluster {
                 (0..world.nodes.len())
                     .all(|n| (world.nodes[n].held_len() == 1) == world.sessions.contains_key(&n))
             }),
-            Property::always("nothing is lost while nothing is cut or late", |_, world: &World| {
-                let quiet = Cluster::between(world) && world.past && !world.disturbed;
-                !quiet || world.sessions.values().eq([&true])
-            }),
+            Property::always(
+                "nothing is lost while nothing is cut or late",
+                |_, world: &World| {
+                    let quiet = Cluster::between(world) && world.past && !world.disturbed;
+                    !quiet || world.sessions.values().eq([&true])
+                },
+            ),
             // Every claim ends by its own time-out at the latest (see the tests of steps).
             Property::always("a CONNECT that waits has a claim", |_, world: &World| {
                 world.waiting.iter().all(|n| world.nodes[*n].claims_len() == 1)

@@ -12,6 +12,7 @@ use super::{LinkState, Peer, Reason, Ticket, random};
 use crate::broker::links::{Link, LinkUp, OwnSlice};
 use crate::cluster::connector::Fact;
 use crate::cluster::dist::{Carry, Cut, FromDist, Sender};
+use crate::cluster::owners::LinkStands;
 use crate::cluster::slice::SliceOut;
 use crate::cluster::wire::v1::Frame;
 use crate::limits::{HANDSHAKE_DEADLINE, LINK_GRACE, PEER_DOWN_AFTER, PEER_SUSPECT_AFTER, PEER_TICK};
@@ -128,6 +129,8 @@ impl Peer {
         self.row(|row| (row.state, row.since) = (LinkState::Up, SystemTime::now()));
         let members = std::mem::take(&mut self.members);
         self.tell(Fact::Linked(members));
+        // One that is restarting reads the board.
+        let _ = self.cluster.owners.cast(LinkStands(self.node.clone()));
         let nonce = self.connection.canary;
         self.send(&Frame::Canary { nonce }, ctx);
         self.send_batches(ctx);

@@ -11,6 +11,7 @@ use crate::broker::links::{ApplyDelta, ApplySnapshot, Inbound};
 use crate::broker::publish;
 use crate::cluster::connector::Fact;
 use crate::cluster::lane::{Came, came};
+use crate::cluster::owners::Said;
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::v1::{self, Frame, MemberRecord, WireMessage};
 use crate::limits::LINK_EARLY_FRAMES_MAX;
@@ -82,6 +83,11 @@ impl Peer {
             Frame::TickBack { .. } => {}
             Frame::Members { members } => self.members_came(members),
             Frame::SliceMark { version, hash } => self.on_their_mark(version, hash, ctx),
+            Frame::Ownership(slips) => {
+                let node = self.node.clone();
+                // A keeper that is restarting asks for all that matters.
+                let _ = self.cluster.owners.cast(Said { node, slips });
+            }
             Frame::Leaving { reason } => self.end(Reason::Leaving(one_word(reason)), ctx),
         }
         Ok(())

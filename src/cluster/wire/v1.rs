@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::WireError;
 use crate::broker::links::{Inbound, LOANS_MAX, Loan, Loans, Outbound};
+use crate::cluster::ownership::Slip;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
 use crate::node_name::{NodeId, NodeName};
@@ -209,6 +210,9 @@ pub enum Frame<'a> {
         /// The sum of the hashes of its filters.
         hash: u64,
     },
+    /// What is to be settled about client ids, in order. Not repeated after a reconnect: the values say again
+    /// what matters.
+    Ownership(Vec<Slip>),
 }
 
 /// Encodes a frame or a part of the opening.

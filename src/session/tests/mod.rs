@@ -31,6 +31,7 @@ mod keepalive;
 mod limits;
 mod model;
 mod outbound;
+mod packing;
 mod queue;
 mod refusals;
 mod resume;

@@ -97,7 +97,7 @@ fn attach() -> impl Strategy<Value = Event> {
     )
 }
 
-fn event() -> impl Strategy<Value = Event> {
+pub(super) fn event() -> impl Strategy<Value = Event> {
     let outcome = prop_oneof![
         Just(PublishOutcome::Taken),
         Just(PublishOutcome::NoSubscribers),

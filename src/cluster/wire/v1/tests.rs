@@ -1,6 +1,7 @@
 //! Golden bytes of version 1, and what is done with bytes that are no frame.
 
 use super::*;
+use crate::cluster::ownership::{Epoch, Letter};
 use crate::node_name::Incarnation;
 use crate::routing::RouteChange;
 
@@ -27,6 +28,24 @@ fn record() -> MemberRecord {
         left: true,
         by: Some("b@h".parse().unwrap()),
     }
+}
+
+fn slips() -> Vec<Slip> {
+    let released = Letter::Released {
+        id: "c".into(),
+        epoch: Epoch { counter: 5, by: 2 },
+        state: Some(Bytes::from_static(&[7])),
+    };
+    let claim = Letter::Claim {
+        id: "c".into(),
+        claim: 3,
+    };
+    let late = Slip::Late {
+        id: "c".into(),
+        state: Bytes::new(),
+    };
+    let place = Slip::InPlace { id: "c".into() };
+    vec![Slip::Letter(claim), Slip::Letter(released), place, late]
 }
 
 #[test]
@@ -87,6 +106,10 @@ fn the_bytes_of_every_frame_are_frozen() {
                 hash: 3,
             },
             "0c0203",
+        ),
+        (
+            Frame::Ownership(slips()),
+            "0d04000001630300030163050201010701016302016300",
         ),
     ];
     for (frame, bytes) in golden {
