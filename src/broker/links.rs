@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 pub use super::loans::{LOANS_MAX, Loan, Loans};
 pub use super::outbox::Outbox;
 pub use super::publish::Share;
+use super::session::Late;
 pub use super::tray::Bell;
 
 use crate::mqtt::message::Message;
@@ -175,8 +176,8 @@ pub trait Keeper: Send + Sync {
     /// The session of this client is over.
     fn ended(&self, client_id: &ByteString);
 
-    /// A session that came from elsewhere has its subscriptions in place.
-    fn settled(&self, client_id: &ByteString);
+    /// A session that came from elsewhere has its subscriptions in place, and takes what came late.
+    fn settled(&self, client_id: &ByteString, late: Caster<Late>);
 }
 
 /// What becomes of a CONNECT.

@@ -72,7 +72,7 @@ struct Over(ByteString);
 /// Session → Owners: it came from another node and is in place.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-struct InPlace(ByteString);
+struct InPlace(ByteString, Caster<Late>);
 
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -92,9 +92,9 @@ impl Keeper for Desk {
         let _ = self.0.cast(Over(client_id.clone()));
     }
 
-    fn settled(&self, client_id: &ByteString) {
+    fn settled(&self, client_id: &ByteString, late: Caster<Late>) {
         // Who lingers goes by itself.
-        let _ = self.0.cast(InPlace(client_id.clone()));
+        let _ = self.0.cast(InPlace(client_id.clone(), late));
     }
 }
 
@@ -111,6 +111,8 @@ pub struct Owners {
     lingering: BTreeMap<ByteString, Caster<Depart>>,
     /// Where sessions came from that are not in place yet.
     origins: BTreeMap<ByteString, NodeId>,
+    /// Sessions that are in place and take what came late, also when they are on their way again.
+    arrived: BTreeMap<(NodeId, ByteString), Caster<Late>>,
 }
 
 impl Owners {
@@ -128,6 +130,7 @@ impl Owners {
                 wake: None,
                 lingering: BTreeMap::new(),
                 origins: BTreeMap::new(),
+                arrived: BTreeMap::new(),
             })
         };
         ChildSpec::worker("owners", &cluster.arbiter, init).name(&cluster.owners)
@@ -323,7 +326,7 @@ impl Owners {
                 }));
             }
             Slip::Late { id, state } => {
-                let session = clients::known(&self.tables, &id).and_then(|known| known.session.whereis());
+                let session = self.arrived.remove(&(node.clone(), id.clone()));
                 if session.is_none_or(|session| session.cast(Late(state)).is_err()) {
                     tracing::warn!(client = %id, "late messages came for a session that is gone");
                 }
@@ -387,8 +390,16 @@ impl Handler<Over> for Owners {
 impl Handler<InPlace> for Owners {
     type Result = ();
 
-    fn handle(&mut self, InPlace(id): InPlace, ctx: &mut Self::Context) {
+    fn handle(&mut self, InPlace(id, late): InPlace, ctx: &mut Self::Context) {
         if let Some(origin) = self.origins.remove(&id) {
+            let from = (origin.clone(), id.clone());
+            let session = late.pid().clone();
+            self.arrived.insert(from.clone(), late);
+            ctx.run_later(LINGERS_WITHIN, move |me, _| {
+                if me.arrived.get(&from).is_some_and(|late| *late.pid() == session) {
+                    me.arrived.remove(&from);
+                }
+            });
             self.say(origin, Slip::InPlace { id }, ctx);
         }
     }

@@ -228,7 +228,7 @@ impl Session {
             Ask::Restore { .. } => {
                 let more = |ask: &Ask| matches!(ask, Ask::Restore { .. });
                 if !self.asks.iter().any(more) {
-                    self.settled();
+                    self.settled(ctx);
                 }
             }
             Ask::Unsubscribe { packet_id, .. } => {

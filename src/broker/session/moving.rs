@@ -117,7 +117,7 @@ impl Session {
         // Rules may differ by now; what may not be subscribed to brings nothing.
         self.sift(&mut requests);
         if requests.is_empty() {
-            return self.settled();
+            return self.settled(ctx);
         }
         for requests in requests.chunks(RESTORED_AT_ONCE) {
             let requests = requests.to_vec();
@@ -126,9 +126,9 @@ impl Session {
     }
 
     /// All subscriptions are in place.
-    pub(super) fn settled(&self) {
+    pub(super) fn settled(&self, ctx: &Context<Self>) {
         if let Some(keeper) = self.seat.office.tables().keeper() {
-            keeper.settled(self.value.client_id());
+            keeper.settled(self.value.client_id(), ctx.myself().caster());
         }
     }
 
