@@ -32,8 +32,8 @@ use crate::node_name::NodeId;
 /// Sessions in one frame, in bytes; a larger one has a frame of its own.
 const FRAME_BYTES: usize = 1 << 20;
 
-/// When the table of clients is looked through again after the first link stood: a CONNECT that was just being
-/// served then had asked nobody.
+/// When the table of clients is looked through again after the first link stood: a CONNECT that was just
+/// being served then had asked nobody.
 const LOOKS_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(6)];
 
 /// How long who lingers is remembered; it is gone by then.

@@ -114,8 +114,8 @@ impl Ownership {
         }
     }
 
-    /// A session was opened here before this value knew of it, at `at_us` of the wall clock (microseconds since
-    /// 1970). Without effects: told to others with the next [`Event::Up`].
+    /// A session was opened here before this value knew of it, at `at_us` of the wall clock (microseconds
+    /// since 1970). Without effects: told to others with the next [`Event::Up`].
     pub fn hold(&mut self, id: ByteString, at_us: u64) {
         let epoch = Epoch {
             counter: at_us,

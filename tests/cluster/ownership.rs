@@ -109,17 +109,18 @@ fn a_client_that_reconnects_from_node_to_node_misses_nothing() {
         await_route(&host, &node.name, "stream", &[N1]);
     }
     let address = nodes[0].mqtt;
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let (more, allowed) = std::sync::mpsc::channel::<()>();
     let publishing = std::thread::spawn(move || {
         let mut publisher = Options::new("p").connect(address);
         let mut sent = 0_u32;
-        while stopped.try_recv().is_err() {
+        while allowed.recv().is_ok() {
             publisher.publish("stream", &sent.to_string(), QoS::AtLeastOnce);
             sent += 1;
-            std::thread::sleep(Duration::from_millis(2));
         }
         sent
     });
+    // Some while it moves, some after; never more than a queue holds.
+    let publish = || (0..60).for_each(|_| more.send(()).expect("the publisher listens"));
     // At least once: a message that was sent to the old connection comes again, in order.
     let mut next = 0_u32;
     let mut take = |client: &mut Client, count: u32| {
@@ -131,10 +132,11 @@ fn a_client_that_reconnects_from_node_to_node_misses_nothing() {
         next
     };
     for round in 0..12 {
+        publish();
         take(&mut client, 20);
         client = resume(&nodes[(round + 1) % 3], "c");
     }
-    stop.send(()).expect("the publisher listens");
+    drop(more);
     let sent = publishing.join().expect("each publication was acknowledged");
     while take(&mut client, 1) < sent {}
 }

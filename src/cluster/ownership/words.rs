@@ -128,8 +128,8 @@ pub enum Event {
 pub enum Effect {
     /// Say this to a node.
     Send(NodeId, Letter),
-    /// The CONNECT is let through: to the session that is here, or to a new one with this state. Should nobody
-    /// wait for it any longer, the state is kept as that of a client that is away, or [`Event::Ended`] is told.
+    /// The CONNECT is let through: to the session that is here, or to a new one with this state. Should
+    /// nobody wait for it any longer, and no session be here, [`Event::Ended`] is told.
     Open {
         /// The client id.
         id: ByteString,
