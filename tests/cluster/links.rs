@@ -132,12 +132,24 @@ fn a_silent_node_is_down_after_its_ticks_fail_and_up_again_when_it_wakes() {
     subscriber.subscribe("silent/#", QoS::AtMostOnce);
     await_route(&host, N1, "silent/#", &[N2]);
     nodes[1].signal("STOP");
+    let stopped = Instant::now();
     nodes[0].await_log("suspicion", |line| {
         line.contains("nothing came from n2@127.0.0.1")
     });
+    let suspect = stopped.elapsed();
     nodes[0].await_log("nodedown", |line| {
         line.contains("nodedown n2") && line.contains("net_tick_timeout")
     });
+    let down = stopped.elapsed();
+    // The last tick came up to a second before, and it is looked every quarter of one.
+    assert!(
+        suspect > Duration::from_millis(900) && suspect < Duration::from_secs(4),
+        "{suspect:?}"
+    );
+    assert!(
+        down > Duration::from_millis(3900) && down < Duration::from_secs(7),
+        "{down:?}"
+    );
     await_route(&host, N1, "silent/#", &[]);
     assert_eq!(running(&host, N1), [N1]);
     nodes[1].signal("CONT");

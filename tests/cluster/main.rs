@@ -13,6 +13,7 @@ mod leaving;
 mod links;
 mod mistakes;
 mod ownership;
+mod partition;
 mod routes;
 mod shared;
 mod trust;
