@@ -70,6 +70,9 @@ pub const PEER_SUSPECT_AFTER: Duration = Duration::from_secs(2);
 /// A peer from which nothing came for so long is down.
 pub const PEER_DOWN_AFTER: Duration = Duration::from_secs(5);
 
+/// Longest wait of a SUBACK for other nodes, where it waits for them.
+pub const SUBACK_WITHIN: Duration = Duration::from_secs(2);
+
 /// First and last pause between attempts to reach a member that is down.
 pub const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 

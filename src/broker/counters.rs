@@ -149,6 +149,8 @@ counters! {
     unknown_acks,
     /// Routes of other nodes that were asked for anew because ours differed from theirs.
     route_repairs,
+    /// SUBACKs that were sent although not all other nodes had told in time that they hold the routes.
+    subacks_unconfirmed,
     /// Now: subscriptions of the sessions.
     held_subscriptions,
     /// Now: messages that wait in the queues of sessions.

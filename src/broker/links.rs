@@ -17,6 +17,7 @@ use bytestring::ByteString;
 use supervisors::Caster;
 use tokio::sync::oneshot;
 
+pub use super::confirm::SliceHeld;
 pub use super::loans::{LOANS_MAX, Loan, Loans};
 pub use super::outbox::Outbox;
 pub use super::publish::Share;
@@ -73,6 +74,8 @@ pub struct Link {
     /// Takes messages for that node's subscribers, in the order in which they were published. It outlives
     /// the process behind the link.
     pub outbox: Arc<Outbox>,
+    /// How much of our own slice that node holds.
+    pub holds: Arc<SliceHeld>,
 }
 
 /// Bytes that a message counts for in [`Outbox::queued`]: what it carries and its bookkeeping.

@@ -28,6 +28,7 @@
 
 mod admission;
 pub mod clients;
+pub mod confirm;
 pub mod connection;
 pub mod counters;
 pub mod crowd;

@@ -23,6 +23,7 @@ use bytestring::ByteString;
 use supervisors::{DynamicSupervisor, Name, Supervisor};
 
 use super::clients::{ClientTable, Clients, Fact};
+use super::confirm::Suback;
 use super::counters::{Counters, Snapshot};
 use super::desk::{ShareGroup, Sharing};
 use super::gatekeeper::Gatekeeper;
@@ -173,6 +174,8 @@ pub struct Tables {
     crossings: Mutex<AHashMap<Arc<str>, Arc<Crossing>>>,
     /// How they choose.
     sharing: Sharing,
+    /// What a SUBACK waits for.
+    pub suback: Suback,
     /// Client id → session; written by Clients.
     pub clients: Mutex<ClientTable>,
     /// Topic → retained message; written by the retainer.
@@ -215,6 +218,7 @@ impl Tables {
             Arc::default(),
             retained,
             Sharing::default(),
+            Suback::default(),
         )
     }
 
@@ -227,6 +231,7 @@ impl Tables {
         keyring: Arc<Keyring>,
         retained: RetainedLimits,
         sharing: Sharing,
+        suback: Suback,
     ) -> Arc<Self> {
         let count = arbiters.all.len();
         Arc::new(Self {
@@ -249,6 +254,7 @@ impl Tables {
             ended: Mutex::default(),
             crossings: Mutex::default(),
             sharing,
+            suback,
             for_clients: Tray::default(),
             for_retainer: Tray::default(),
             for_wills: Tray::default(),
@@ -433,7 +439,8 @@ impl Shelf {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (arbiters, names) = (shelf.arbiters.clone(), shelf.names.clone());
         let (keyring, retained) = (shelf.keyring.clone(), shelf.retained_limits);
-        let fresh = Tables::ruled(node, arbiters, names, keyring, retained, shelf.sharing.clone());
+        let sharing = shelf.sharing.clone();
+        let fresh = Tables::ruled(node, arbiters, names, keyring, retained, sharing, shelf.suback);
         wills::bequeath(&shelf, &fresh);
         *shelf = fresh.clone();
         fresh

@@ -7,7 +7,7 @@
 //! Dies of:  a connection that does not come back, silence, a peer that breaks the protocol, an order
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, Message, Running, WrapFuture};
@@ -22,7 +22,7 @@ use super::owners::LinkFell;
 use super::ownership::Slip;
 use super::slice::Out;
 use super::wire::v1::{self, Frame, MemberRecord};
-use crate::broker::links::{Bell, Inbound, LinkDown, RouteDelta, RouteVersion, Slice};
+use crate::broker::links::{Bell, Inbound, LinkDown, RouteDelta, RouteVersion, Slice, SliceHeld};
 use crate::limits::{DRAIN_LINKS_WITHIN, LINK_CRASH_GRACE, PEER_TICK};
 use crate::node_name::NodeId;
 
@@ -74,6 +74,8 @@ pub struct Peer {
     /// Since when there is none.
     broken: Option<Instant>,
     lane: Lane,
+    /// What of our slice the other side holds, for whoever waits for it.
+    slice_held: Arc<SliceHeld>,
     /// The lane was put aside or given up; the one here is empty.
     parted: bool,
     flush_armed: bool,
@@ -130,6 +132,7 @@ impl Peer {
             leaving: None,
             broken: None,
             lane,
+            slice_held: Arc::default(),
             parted: false,
             flush_armed: false,
             batches: VecDeque::new(),

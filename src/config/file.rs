@@ -16,6 +16,7 @@ use super::supervision::{self, Supervision};
 use super::{HostPort, LogFormat, LogLevel, WORKER_THREADS_MAX};
 use super::{auth, cluster};
 use crate::access::settings::Settings;
+use crate::broker::confirm::Suback;
 use crate::broker::desk::Sharing;
 use crate::cluster::discovery::Places;
 use crate::cluster::stream::LinkTlsFiles;
@@ -53,6 +54,7 @@ pub(super) struct Draft {
     pub(super) auth: Settings,
     pub(super) limits: Limits,
     pub(super) sharing: Sharing,
+    pub(super) suback: Option<Suback>,
     pub(super) supervision: Supervision,
     pub(super) places: Places,
     pub(super) admin: AdminDraft,
@@ -76,6 +78,7 @@ const TOP: &[&str] = &[
     "dist_port",
     "allow_crash",
     "worker_threads",
+    "suback",
     "log",
     "limits",
     "shared_subscriptions",
@@ -146,6 +149,7 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
     draft.registry_port = top.number("registry_port", 1, 65_535)?.map(|port| port as u16);
     draft.dist_port = top.number("dist_port", 0, 65_535)?.map(|port| port as u16);
     draft.allow_crash = top.boolean("allow_crash")?;
+    draft.suback = top.parsed("suback")?;
     draft.worker_threads = top
         .number("worker_threads", 1, WORKER_THREADS_MAX as u64)?
         .map(|threads| threads as usize);

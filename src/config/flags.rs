@@ -191,6 +191,7 @@ pub(super) fn lay_over(
         worker_threads: worker_threads(flags.worker_threads, draft.worker_threads)?,
         limits: draft.limits,
         sharing: draft.sharing,
+        suback: draft.suback.unwrap_or_default(),
         admin: admin(flags.admin.as_deref(), draft.admin)?,
         auth: auth(flags, environment, draft.auth)?,
         supervision: draft.supervision,

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::access::settings::Settings;
+use crate::broker::confirm::Suback;
 use crate::broker::desk::Sharing;
 use crate::cluster::discovery::Places;
 use crate::cluster::stream::LinkTlsFiles;
@@ -71,6 +72,8 @@ pub struct Config {
     pub worker_threads: usize,
     /// What one client may do.
     pub limits: Limits,
+    /// What a SUBACK waits for.
+    pub suback: Suback,
     /// How shared subscriptions choose their members.
     pub sharing: Sharing,
     /// The HTTP API, if it is switched on.

@@ -145,7 +145,8 @@ impl Plan {
         }
         let (arbiters, names) = (self.arbiters.clone(), self.names.clone());
         let (retained, sharing) = (self.config.limits.retained, self.config.sharing.clone());
-        let tables = Tables::ruled(node, arbiters, names, self.keyring.clone(), retained, sharing);
+        let (keyring, suback) = (self.keyring.clone(), self.config.suback);
+        let tables = Tables::ruled(node, arbiters, names, keyring, retained, sharing, suback);
         *shelf = Some(Shelf::new(tables.clone()));
         tables
     }

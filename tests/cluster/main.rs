@@ -16,6 +16,7 @@ mod ownership;
 mod partition;
 mod routes;
 mod shared;
+mod suback;
 mod trust;
 mod trust_leaks;
 mod trust_tls;

@@ -45,7 +45,15 @@ async fn patient(port: u16) -> (Root, Arc<Tables>) {
     };
     let names = Names::new(3);
     let (retained, sharing) = (RetainedLimits::default(), Sharing::default());
-    let tables = Tables::ruled(node, arbiters, names, keyring, retained, sharing);
+    let tables = Tables::ruled(
+        node,
+        arbiters,
+        names,
+        keyring,
+        retained,
+        sharing,
+        Default::default(),
+    );
     let made = tables.clone();
     let root = ChildSpec::supervisor("root", &here, move || {
         let children = vec![Gatekeeper::spec(&made)];

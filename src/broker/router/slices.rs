@@ -81,6 +81,11 @@ impl Router {
     }
 
     fn link_down(&mut self, node: &NodeId) {
+        for link in self.tables.links.read().expect("the links are whole").iter() {
+            if link.node == *node {
+                link.holds.give_up();
+            }
+        }
         self.tables
             .links
             .write()

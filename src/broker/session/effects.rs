@@ -16,6 +16,7 @@ use supervisors::Context;
 use super::Session;
 use super::access::with_refused;
 use super::replay::Replays;
+use crate::broker::confirm::confirmed;
 use crate::broker::mail::FilterId;
 use crate::broker::publish::Holds;
 use crate::broker::retainer;
@@ -195,7 +196,8 @@ impl Session {
         let asked = ask.clone();
         let answer = match asked {
             Ask::Subscribe { requests, .. } | Ask::Restore { requests } => {
-                Either::Left(router.call(Subscribe { port, requests }))
+                let asked = router.call(Subscribe { port, requests });
+                Either::Left(confirmed(self.seat.office.clone(), asked))
             }
             Ask::Unsubscribe { filters, .. } => Either::Right(router.call(Unsubscribe { port, filters })),
         };

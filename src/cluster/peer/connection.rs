@@ -82,6 +82,7 @@ impl Peer {
                 node: self.node.clone(),
                 routes: myself.caster(),
                 outbox: self.lane.outbox().clone(),
+                holds: self.slice_held.clone(),
             };
             // Sent before any frame is looked at: the router hears of the link before its routes.
             self.link_up(link, ctx);

@@ -172,6 +172,7 @@ impl Peer {
                 "{frames} route frames were never sent"
             )));
         }
+        self.slice_held.reach(version);
         self.send_routes(ctx);
         let settled = self.connection.slice.is_settled();
         self.row(|row| (row.routes_sent, row.routes_settled) = (version, settled));
