@@ -283,3 +283,32 @@ pub const HTTP_VISIT_MAX: Duration = Duration::from_secs(600);
 
 /// Entries of one list that the HTTP API gives at one time.
 pub const HTTP_PAGE_LEN_MAX: usize = 1000;
+
+/// How far ahead of our own clock the time of another node's retained message may be. Beyond it one of the
+/// two clocks is wrong: the message is delivered but not retained here, counted and complained of.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(60);
+
+/// How long a cleared retained topic is remembered: a node that was away for longer may bring it back.
+pub const RETAINED_TOMBSTONE_AGE: Duration = Duration::from_secs(3600);
+
+/// Cleared retained topics that are remembered; beyond them the oldest is forgotten and counted.
+pub const RETAINED_TOMBSTONES_MAX: usize = 100_000;
+
+/// Bytes of their topics.
+pub const RETAINED_TOMBSTONE_BYTES_MAX: usize = 16 << 20;
+
+/// Retained topics that one frame between nodes tells of, asks for or brings.
+pub const RETAINED_FRAME_LEN_MAX: usize = 1024;
+
+/// Longest wait for the other node's answer about retained messages; then the exchange begins anew.
+pub const RETAINED_ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a difference that an exchange could not settle (a full store) is left alone.
+pub const RETAINED_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Buckets of retained messages, of 256, that an exchange looks through once the first one of a connection
+/// is over: with a million messages 8 MB of topics and times.
+pub const RETAINED_BUCKETS_PER_EXCHANGE: usize = 32;
+
+/// Buckets of retained messages that are looked through in vain before the rest waits for the next second.
+pub const RETAINED_BUCKETS_IN_VAIN_MAX: usize = 8;

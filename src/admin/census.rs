@@ -87,6 +87,10 @@ pub struct Figures {
     pub connected: u64,
     /// Retained messages, and their bytes.
     pub retained: (u64, u64),
+    /// Of them those that all nodes share, and the tombstones of such.
+    pub retained_shared: (u64, u64),
+    /// For each link: buckets of them that differ from the other node's.
+    pub retained_drift: Vec<(NodeName, u64)>,
     /// Filters in the route table.
     pub filters: u64,
     /// Other nodes' and this node's part of them, this node's first.

@@ -190,6 +190,16 @@ fn held(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error> {
             figures.retained.1 as f64,
         ),
         (
+            "ermine_messages_retained_shared",
+            "Retained messages that all nodes share: all but those of this node's own $SYS",
+            figures.retained_shared.0 as f64,
+        ),
+        (
+            "ermine_retained_tombstones",
+            "Cleared or expired retained topics that are remembered for nodes that were away",
+            figures.retained_shared.1 as f64,
+        ),
+        (
             "ermine_route_filters",
             "Filters in the route table, of all nodes",
             figures.filters as f64,
@@ -339,6 +349,12 @@ fn cluster(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error
         "ermine_link_queued_bytes",
         "Bytes of messages that wait for another node",
         waiting(|link| link.2),
+    )?;
+    let drift = figures.retained_drift.iter();
+    metrics.gauges(
+        "ermine_retained_drift",
+        "Buckets of retained messages, of 256, that differed from another node's in its last two digests",
+        drift.map(|(node, count)| ([("peer", node.as_str())], *count as f64)),
     )?;
     let routes = figures.routes.iter();
     metrics.gauges(

@@ -91,6 +91,8 @@ counters! {
     packets_poisonous,
     /// Messages that were not retained because the store was full.
     retained_refused,
+    /// Messages of other nodes that were not retained because their time lies too far ahead of our clock.
+    retained_ahead,
     /// Subscriptions refused because the session had as many as it may have.
     subscriptions_refused,
     /// Times that a client was not read because it used up its rate of messages or bytes.

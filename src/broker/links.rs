@@ -6,10 +6,13 @@
 //!
 //! - the router casts a [`RouteDelta`] to every link for each change of this node's own slice,
 //! - publishers' arbiters lay what matched a route of that node into its [`Outbox`],
+//! - retained messages are laid into every link's outbox, whether a route matches or not, with the time at
+//!   which they hold; what got lost on the way the links find out, and give to the retainer,
 //! - the link tells the router of the other side's slice with [`ApplySnapshot`] and [`ApplyDelta`],
 //!   and gives what was forwarded to it to [`super::publish::dispatch`].
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use actix::Message as ActixMessage;
 use bytes::Bytes;
@@ -26,6 +29,8 @@ pub use super::tray::Bell;
 
 use crate::mqtt::message::Message;
 use crate::node_name::{NodeId, NodeName};
+use crate::routing::retained::Told;
+use crate::routing::stamps::{HybridTime, Stamp};
 pub use crate::routing::{
     Applied, Checked, RefusedSlice, RouteChange, RouteDelta, RouteVersion, SliceSnapshot as OwnSlice,
 };
@@ -45,6 +50,8 @@ pub struct Outbound {
     pub share: Option<Share>,
     /// The shared groups that the other node is to serve; mostly none.
     pub loans: Option<Box<Loans>>,
+    /// When it was retained here: the other node retains it too.
+    pub retained: Option<HybridTime>,
 }
 
 /// A message that another node forwarded.
@@ -52,9 +59,25 @@ pub struct Outbound {
 pub struct Inbound {
     /// The message.
     pub message: Arc<Message>,
+    /// When and where it was retained, if it was.
+    pub retained: Option<Stamp>,
     /// The shared groups that we are to serve; mostly none.
     pub loans: Option<Box<Loans>>,
 }
+
+/// Another node's part of what all nodes retain.
+#[derive(Clone, Debug)]
+pub enum Replicated {
+    /// A message.
+    Message(Arc<Message>, Stamp),
+    /// A topic that was cleared or has expired there.
+    Tombstone(Told),
+}
+
+/// Retainer → Link: what was given to [`super::retainer::Request::Merge`] is in the store, as far as it may.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct Merged;
 
 impl std::ops::Deref for Outbound {
     type Target = Message;
@@ -76,6 +99,8 @@ pub struct Link {
     pub outbox: Arc<Outbox>,
     /// How much of our own slice that node holds.
     pub holds: Arc<SliceHeld>,
+    /// Buckets of retained messages that have differed from that node's in its last two digests.
+    pub drift: Arc<AtomicUsize>,
 }
 
 /// Bytes that a message counts for in [`Outbox::queued`]: what it carries and its bookkeeping.

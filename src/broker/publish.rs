@@ -22,17 +22,18 @@ use super::loans::{Across, Loans};
 use super::mail::{FilterId, Joint, Parcel, Receipt, To};
 use super::office::Office;
 use super::port::Port;
-use super::retainer;
 use super::tables::{Seats, Torn};
 use crate::limits::MATCHED_TOPIC_BYTES_MAX;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::reason::ReasonCode;
 use crate::routing;
+use crate::routing::stamps::HybridTime;
 use crate::session::event::{PublishOutcome, PublishToken};
 
 mod across;
 mod receipts;
+mod retaining;
 
 pub use self::across::give_again;
 pub(super) use self::across::{Forwards, hand_over};
@@ -58,11 +59,13 @@ pub fn publish(message: &Arc<Message>) -> Result<(), Torn> {
 
 /// Dispatches what another node forwarded: to subscribers of this node only, so nothing goes in circles
 /// and of shared groups to those that it names. Call it on an arbiter that has an office, and await [`room`]
-/// before the next batch.
+/// before the next batch. What was retained there is retained here before any subscriber has it.
 pub fn dispatch(messages: Vec<Inbound>) {
     let Some(office) = Office::here() else { return };
     office.counters().dispatched.add(messages.len() as u64);
-    for Inbound { message, loans } in messages {
+    for inbound in messages {
+        office.retain_replica(&inbound);
+        let Inbound { message, loans, .. } = inbound;
         let Ok(found) = office.find(&message.topic) else {
             return;
         };
@@ -83,7 +86,7 @@ pub fn publish_here(message: &Arc<Message>) {
     let Some(office) = Office::here() else { return };
     office.counters().injected.one();
     if message.retain {
-        retainer::ask(office.tables(), retainer::Request::Retain(message.clone()));
+        office.retain(message, None);
     }
     if let Ok(found) = office.find(&message.topic) {
         let mut holds = office.lane_holds.take();
@@ -210,25 +213,29 @@ impl Office {
         publisher: Option<(&Rc<Port>, PublishToken)>,
         holds: &mut Holds,
     ) -> Option<PublishOutcome> {
-        if message.retain {
-            retainer::ask(self.tables(), retainer::Request::Retain(message.clone()));
-            holds.retained = true;
-        }
+        let retained = message.retain.then(|| self.retain_everywhere(message, holds));
         let Ok(found) = self.find(&message.topic) else {
             return Some(PublishOutcome::Refused(ReasonCode::ImplementationSpecificError));
         };
         holds.published = true;
+        let (retained, everywhere) = retained.unzip();
+        let others = everywhere.iter().flatten().filter(|link| !found.has(link));
         if found.is_empty() {
             self.counters().unrouted.one();
-            return Some(PublishOutcome::NoSubscribers);
+            if everywhere.as_ref().is_none_or(Vec::is_empty) {
+                return Some(PublishOutcome::NoSubscribers);
+            }
         }
         let receipt = publisher.map(|(port, token)| self.open_receipt(port, token));
         if found.across.is_empty() {
             for link in &found.links {
-                self.forward(link, None, message, receipt, holds);
+                self.forward(link, None, message, retained, receipt, holds);
             }
         } else {
-            self.publish_across(&found, message, receipt, holds);
+            self.publish_across(&found, message, retained, receipt, holds);
+        }
+        for link in others {
+            self.forward(link, None, message, retained, receipt, holds);
         }
         self.hand_on(&found, Whom::Here, message, receipt, holds);
         match receipt {
@@ -388,6 +395,7 @@ impl Office {
         link: &Link,
         loans: Option<Box<Loans>>,
         message: &Arc<Message>,
+        retained: Option<HybridTime>,
         receipt: Option<Receipt>,
         holds: &mut Holds,
     ) {
@@ -404,6 +412,7 @@ impl Office {
             message: message.clone(),
             share: receipt.map(|receipt| self.share(receipt)),
             loans,
+            retained,
         };
         self.enqueue(link, outbound);
     }

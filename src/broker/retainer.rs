@@ -2,22 +2,27 @@
 //!
 //! Parent:   core (one_for_one), permanent
 //! Owns:     nothing that dies with it; the store belongs to the tables
-//! Asked by: publishers ([`Request::Retain`]), sessions ([`Request::Replay`]), through its tray
-//! Tells:    Session ([`Replay`])
+//! Asked by: publishers ([`Request::Retain`]), sessions ([`Request::Replay`]), links ([`Request::Merge`]),
+//!           through its tray
+//! Tells:    Session ([`Replay`]), links ([`Merged`])
 //! Dies of:  our bugs only; a store torn by a panic inside a write is escalated by a failing `init`
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Handler, Message as ActixMessage};
 use supervisors::{Caster, ChildSpec, Context, InitError};
 
+use super::counters::Counters;
+use super::links::{Merged, Replicated};
 use super::mail::MESSAGE_OVERHEAD;
 use super::session::Replay;
 use super::tables::Tables;
 use super::tray::{Bell, Burden};
 use crate::mqtt::message::Message;
-use crate::routing::retained::{RetainOutcome, RetainedStore};
+use crate::routing::retained::{RetainOutcome, RetainedStore, Told};
+use crate::routing::stamps::{Stamp, wall_us};
 use crate::session::event::SubscribeRequest;
 
 /// How often expired messages are looked for; matching never returns one in between.
@@ -33,7 +38,19 @@ const REQUESTS_PER_BELL: usize = 256;
 #[derive(Clone, Debug)]
 pub enum Request {
     /// This message was published with the retain flag.
-    Retain(Arc<Message>),
+    Retain {
+        /// The message.
+        message: Arc<Message>,
+        /// When and where, unless it is this node's own (`$SYS`).
+        stamp: Option<Stamp>,
+    },
+    /// Another node has these.
+    Merge {
+        /// No more than a frame holds.
+        replicated: Vec<Replicated>,
+        /// Who is told when that is done.
+        to: Caster<Merged>,
+    },
     /// These subscriptions are to get what is retained. Answered, when everything is in the store that was
     /// asked before, by handing them back: the session reads the store itself, as fast as its client does.
     /// Shared subscriptions are not among them `[MQTT-4.8]`.
@@ -49,10 +66,19 @@ impl Burden for Request {
     fn weight(&self) -> usize {
         size_of::<Self>()
             + match self {
-                Self::Retain(message) => message.weight() + MESSAGE_OVERHEAD,
+                Self::Retain { message, .. } => message.weight() + MESSAGE_OVERHEAD,
+                Self::Merge { replicated, .. } => replicated.iter().map(weight).sum(),
                 Self::Replay { requests, .. } => size_of_val(&**requests),
             }
     }
+}
+
+fn weight(replicated: &Replicated) -> usize {
+    size_of::<Replicated>()
+        + match replicated {
+            Replicated::Message(message, _) => message.weight() + MESSAGE_OVERHEAD,
+            Replicated::Tombstone(told) => told.topic.len(),
+        }
 }
 
 /// Asks the retainer; it does what it is asked in order, also when it falls in between.
@@ -68,7 +94,7 @@ pub struct RetainedLen;
 /// The retainer.
 pub struct Retainer {
     tables: Arc<Tables>,
-    /// When it was last logged that the store is full.
+    /// When it was last logged that the store is full, or a clock wrong.
     warned: Option<Instant>,
 }
 
@@ -86,12 +112,7 @@ impl Retainer {
             return Err(InitError::failed("the retained messages are torn"));
         }
         ctx.run_interval(EXPIRY_INTERVAL, |retainer, _| {
-            let now = Instant::now();
-            retainer.with(|store| {
-                if store.next_expiry().is_some_and(|due| due <= now) {
-                    store.expire(now);
-                }
-            });
+            retainer.with(|store| store.expire(Instant::now(), wall_us()));
         });
         Ok(Self {
             tables: tables.clone(),
@@ -101,20 +122,26 @@ impl Retainer {
 
     fn with<T>(&self, act: impl FnOnce(&mut RetainedStore) -> T) -> T {
         // Only this actor writes; had it torn the store, `init` would have refused to run.
-        act(&mut self
-            .tables
-            .retained
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner))
+        let retained = &self.tables.retained;
+        let mut store = retained.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.tables.linked.load(Relaxed) {
+            store.share();
+        }
+        act(&mut store)
     }
 
     fn work_off(&mut self, ctx: &mut Context<Self>) {
         for _ in 0..REQUESTS_PER_BELL {
             match self.tables.for_retainer.take() {
-                Some(Request::Retain(message)) => self.retain(&message),
+                Some(Request::Retain { message, stamp }) => self.retain(&message, stamp.as_ref()),
+                Some(Request::Merge { replicated, to }) => {
+                    replicated.iter().for_each(|replicated| self.merge(replicated));
+                    // A link that is gone begins anew.
+                    let _ = to.cast(Merged);
+                }
                 // A session that is gone needs nothing.
                 Some(Request::Replay { requests, to }) => {
-                    let until = self.with(|store| store.stamp());
+                    let until = self.with(|store| store.count());
                     drop(to.cast(Replay { requests, until }));
                 }
                 None => return,
@@ -123,22 +150,64 @@ impl Retainer {
         ctx.notify(Bell);
     }
 
-    fn retain(&mut self, message: &Arc<Message>) {
-        if matches!(self.with(|store| store.set(message)), RetainOutcome::Full) {
-            self.tables.counters[self.tables.arbiters.control()]
-                .retained_refused
-                .one();
-            let now = Instant::now();
-            // A flood of them must not become a flood of the log; the counter has them all.
-            if self
-                .warned
-                .is_none_or(|warned| now.duration_since(warned) >= WARN_INTERVAL)
-            {
-                self.warned = Some(now);
+    fn merge(&mut self, replicated: &Replicated) {
+        match replicated {
+            Replicated::Message(message, stamp) => self.retain(message, Some(stamp)),
+            Replicated::Tombstone(Told { topic, known }) => {
+                let Some(died_us) = known.died_us else { return };
+                if self.is_believed(topic, &known.stamp) {
+                    self.with(|store| store.merge_tombstone(topic, &known.stamp, died_us, wall_us()));
+                }
+            }
+        }
+    }
+
+    fn retain(&mut self, message: &Arc<Message>, stamp: Option<&Stamp>) {
+        let outcome = match stamp {
+            Some(stamp) if !self.is_believed(&message.topic, stamp) => return,
+            Some(stamp) => self.with(|store| store.merge(message, stamp)),
+            None => self.with(|store| store.set(message)),
+        };
+        if matches!(outcome, RetainOutcome::Full) {
+            self.counters().retained_refused.one();
+            if self.may_warn() {
                 let topic = &message.topic;
                 tracing::warn!(%topic, "not retained: the store of retained messages is full");
             }
         }
+    }
+
+    /// Whether the time of a write of another node can be; our own clock goes on behind it then.
+    fn is_believed(&mut self, topic: &str, stamp: &Stamp) -> bool {
+        if stamp.node == self.tables.node.name {
+            return true;
+        }
+        let Err(ahead) = self.tables.clock.observe(stamp.time, wall_us()) else {
+            return true;
+        };
+        self.counters().retained_ahead.one();
+        if self.may_warn() {
+            let node = &stamp.node;
+            tracing::warn!(
+                %topic,
+                "not retained: {node} wrote it {ahead}, one of the two clocks is wrong; set them by NTP"
+            );
+        }
+        false
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.tables.counters[self.tables.arbiters.control()]
+    }
+
+    /// A flood of refusals must not become a flood of the log; the counters have them all.
+    fn may_warn(&mut self) -> bool {
+        let now = Instant::now();
+        let warned = self
+            .warned
+            .filter(|warned| now.duration_since(*warned) < WARN_INTERVAL);
+        self.warned = warned.or(Some(now));
+        warned.is_none()
     }
 }
 

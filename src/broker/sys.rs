@@ -130,6 +130,15 @@ impl Sys {
         (store.len() as u64, store.bytes() as u64)
     }
 
+    /// Retained messages that all nodes share, and the most buckets of them by which a link differs.
+    fn shared(&self) -> (u64, u64) {
+        let store = &self.tables.retained;
+        let store = store.lock().unwrap_or_else(PoisonError::into_inner);
+        let links = self.tables.links.read().unwrap_or_else(PoisonError::into_inner);
+        let drift = links.iter().map(|link| link.drift.load(Relaxed)).max();
+        (store.book().live_len() as u64, drift.unwrap_or(0) as u64)
+    }
+
     fn publish_all(&mut self) {
         let counted = self.tables.counted();
         let sessions = counted.sessions_opened.saturating_sub(counted.sessions_closed);
@@ -147,9 +156,12 @@ impl Sys {
             publish_value(&format!("$SYS/broker/{topic}"), &number.to_string());
         }
         let (retained, retained_bytes) = self.retained();
+        let (shared, drift) = self.shared();
         let held = [
             ("retained messages/count", retained),
             ("retained messages/bytes", retained_bytes),
+            ("retained messages/shared", shared),
+            ("retained messages/drift", drift),
             ("store/messages/count", retained + counted.held_messages),
             ("messages/stored", retained + counted.held_messages),
             (

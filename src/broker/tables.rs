@@ -43,6 +43,7 @@ use crate::mqtt::topic::SharedFilter;
 use crate::node_name::NodeId;
 use crate::routing::RouteTable;
 use crate::routing::retained::{RetainedLimits, RetainedStore};
+use crate::routing::stamps::HybridClock;
 
 /// Shards of the `sessions` supervisor: no shared restart budget, short lists.
 pub const SESSION_SHARDS: usize = 64;
@@ -182,6 +183,10 @@ pub struct Tables {
     pub retained: Mutex<RetainedStore>,
     /// How much may be retained.
     pub retained_limits: RetainedLimits,
+    /// When something was retained, as all nodes understand it.
+    pub clock: HybridClock,
+    /// Whether a link to another node ever stood; written by the router.
+    pub linked: AtomicBool,
     /// Bytes of CONNECTs that have not come whole ([`crate::limits::HELLO_BYTES_MAX`]); written by
     /// connections.
     pub hello_bytes: AtomicUsize,
@@ -245,6 +250,8 @@ impl Tables {
             clients: Mutex::default(),
             retained: Mutex::new(RetainedStore::new(retained)),
             retained_limits: retained,
+            clock: HybridClock::default(),
+            linked: AtomicBool::new(false),
             hello_bytes: AtomicUsize::new(0),
             wills: Mutex::default(),
             wills_rest: AtomicBool::new(false),
@@ -434,7 +441,7 @@ impl Shelf {
     }
 
     /// Puts fresh tables on the shelf, for a new life of `core`, under a new identity. Of the old ones they
-    /// inherit the wills of the clients that fell with them, and nothing else.
+    /// inherit the wills of the clients that fell with them and the clock, and nothing else.
     pub fn renew(&self, node: NodeId) -> Arc<Tables> {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (arbiters, names) = (shelf.arbiters.clone(), shelf.names.clone());
@@ -442,6 +449,7 @@ impl Shelf {
         let sharing = shelf.sharing.clone();
         let fresh = Tables::ruled(node, arbiters, names, keyring, retained, sharing, shelf.suback);
         wills::bequeath(&shelf, &fresh);
+        fresh.clock.follow(&shelf.clock);
         *shelf = fresh.clone();
         fresh
     }

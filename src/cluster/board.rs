@@ -362,6 +362,7 @@ mod tests {
             message,
             share: None,
             loans: None,
+            retained: None,
         };
         lane.outbox().announce(&outbound);
         lane.outbox().lay(vec![outbound]);

@@ -6,6 +6,7 @@
 //! | who owns a client id | [`ownership`], a value; [`owners`] |
 //! | messages: numbers, window, resume | [`lane`], a value |
 //! | routes: snapshot, deltas | [`mod@slice`], a value |
+//! | retained messages: what differs, what is asked | [`retained`], a value |
 //! | frames and their bytes | [`wire`] |
 //! | what outlives the processes | [`board`] |
 //! | the carrier, the only file that says `ractor` | [`dist`] |
@@ -40,6 +41,7 @@ pub mod membership;
 pub mod owners;
 pub mod ownership;
 pub mod peer;
+pub mod retained;
 pub mod slice;
 pub mod status;
 pub mod stream;

@@ -1,12 +1,14 @@
-//! One link to one life of another node: routes, messages, ticks.
+//! One link to one life of another node: routes, messages, retained messages, ticks.
 //!
 //! Parent:   peers (dynamic), temporary
 //! Owns:     the lane of messages, its part of the board; the lane is put aside however the link ends
-//! Asked by: Router (RouteDelta), publishers' arbiters (Bell), Dist (FromDist), Connector (Order)
+//! Asked by: Router (RouteDelta), publishers' arbiters (Bell), Dist (FromDist), Connector (Order),
+//!           Retainer (Merged)
 //! Tells:    Router (LinkUp, LinkDown, ApplySnapshot, ApplyDelta), Connector (News), Dist (Carry, Cut)
 //! Dies of:  a connection that does not come back, silence, a peer that breaks the protocol, an order
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,7 @@ use crate::node_name::NodeId;
 mod connection;
 mod inbound;
 mod mark;
+mod retained;
 mod ticket;
 
 use connection::Connection;
@@ -87,6 +90,8 @@ pub struct Peer {
     routes_behind: u32,
     /// How often in a row a mark told of other routes than we hold.
     drifts: u32,
+    /// Buckets of retained messages that differ.
+    drift: Arc<AtomicUsize>,
 }
 
 /// Pause before the router is asked again whose crash swallowed a question; its restart takes a millisecond.
@@ -140,6 +145,7 @@ impl Peer {
             routes_held: RouteVersion(0),
             routes_behind: 0,
             drifts: 0,
+            drift: Arc::default(),
         };
         peer.carry(ticket, ctx)?;
         Ok(peer)

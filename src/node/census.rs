@@ -1,6 +1,7 @@
 //! What the rooms of a node tell whoever counts.
 
 use std::collections::BinaryHeap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::admin::control::Surroundings;
 use crate::admin::protocol::{ClientDetail, RouteEntry, SubscriptionEntry};
 use crate::broker::clients::{self, KickClient, Known};
 use crate::broker::counters::Snapshot;
+use crate::broker::links::Link;
 use crate::broker::publish;
 use crate::broker::session::{Describe, ListSubscriptions, SessionInfo, Subscription};
 use crate::broker::tables::Tables;
@@ -204,8 +206,15 @@ impl Rooms {
             let (messages, bytes) = (link.outbox.len() as u64, link.outbox.queued() as u64);
             (link.node.name.clone(), messages, bytes)
         });
-        let retained = tables.retained.lock().unwrap_or_else(PoisonError::into_inner);
-        let retained = (retained.len() as u64, retained.bytes() as u64);
+        let drift = |link: &Link| (link.node.name.clone(), link.drift.load(Relaxed) as u64);
+        let (retained, retained_shared) = {
+            let store = tables.retained.lock().unwrap_or_else(PoisonError::into_inner);
+            let (live, dead) = (store.book().live_len(), store.book().tombstones().0);
+            (
+                (store.len() as u64, store.bytes() as u64),
+                (live as u64, dead as u64),
+            )
+        };
         let tree = plan.tree.get();
         Ok(Figures {
             node: tables.node.name.clone(),
@@ -215,6 +224,8 @@ impl Rooms {
             sessions: sessions as u64,
             connected: connected as u64,
             retained,
+            retained_shared,
+            retained_drift: links.iter().map(drift).collect(),
             filters,
             routes,
             members,

@@ -8,6 +8,7 @@
 //! | [`delta`] | the words of replication: versions, changes, snapshots |
 //! | [`node_set`] | [`NodeIndex`] and [`NodeSet`] |
 //! | [`retained`] | [`RetainedStore`]: topic → the last retained message |
+//! | [`stamps`] | [`stamps::StampBook`]: which write of a retained topic holds, on all nodes alike |
 //!
 //! Each node writes its own slice and nobody else's, so merging is a union and healing is a copy.
 
@@ -18,6 +19,7 @@ pub mod replica;
 pub mod retained;
 pub mod route_table;
 mod shared;
+pub mod stamps;
 pub mod trie;
 mod wildcards;
 

@@ -3,6 +3,9 @@
 //! They lie in one ordered map. Its keys are topics with `/` written as the byte 0, which no topic
 //! contains: so all topics below a level lie side by side behind it. A filter leaps from one topic that
 //! could match to the next instead of scanning the store, and can stop anywhere and go on later.
+//!
+//! What all nodes of a cluster retain together is stamped, see [`super::stamps`]: the same writes make the
+//! same store, in whatever order they come. What each node has of its own (`$SYS`) is not.
 
 use std::cmp::Ordering;
 use std::collections::btree_map::Range;
@@ -15,11 +18,15 @@ use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
+use super::stamps::StampBook;
 use crate::limits::{RETAINED_BYTES_MAX, RETAINED_LEN_MAX, TOPIC_LEVELS_MAX};
 use crate::mqtt::message::Message;
 
+mod shared;
 #[cfg(test)]
 mod tests;
+
+pub use shared::{Lack, Told, ToldPart, bucket_of_topic};
 
 /// Between levels in a key; below every other byte.
 const SEPARATOR: u8 = 0;
@@ -43,22 +50,22 @@ impl Default for RetainedCursor {
 }
 
 impl RetainedCursor {
-    /// Finds only what was stored when the store's stamp was this: who subscribed then gets what is newer as
+    /// Finds only what was stored when the store's count was this: who subscribed then gets what is newer as
     /// it is published.
     #[must_use]
-    pub fn until(stamp: u64) -> Self {
+    pub fn until(count: u64) -> Self {
         Self {
             key: Key::new(),
-            until: stamp,
+            until: count,
         }
     }
 }
 
-/// A message and when it was stored, by [`RetainedStore::stamp`].
+/// A message and when it was stored, by [`RetainedStore::count`].
 #[derive(Debug)]
 struct Held {
     message: Arc<Message>,
-    stamp: u64,
+    count: u64,
 }
 
 /// How much the store may hold.
@@ -92,6 +99,8 @@ pub enum RetainOutcome {
     Absent,
     /// The store is full. An earlier message of the topic is removed, for its publisher has replaced it.
     Full,
+    /// A later write of the topic came before.
+    Outdated,
 }
 
 /// Topic → retained message, bounded.
@@ -100,7 +109,11 @@ pub struct RetainedStore {
     limits: RetainedLimits,
     messages: BTreeMap<Arc<[u8]>, Held>,
     /// Counts the messages that were ever stored.
-    stamp: u64,
+    count: u64,
+    /// Which write of each topic holds, of those that all nodes share.
+    book: StampBook,
+    /// Whether there is, or was, another node that has to learn what was cleared.
+    shared: bool,
     /// Of those that expire, by when.
     expiries: BTreeSet<(Instant, Arc<[u8]>)>,
     bytes: usize,
@@ -125,8 +138,19 @@ impl RetainedStore {
 
     /// Grows with every message that is stored.
     #[must_use]
-    pub fn stamp(&self) -> u64 {
-        self.stamp
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Which write of each topic holds.
+    #[must_use]
+    pub fn book(&self) -> &StampBook {
+        &self.book
+    }
+
+    /// From now on tombstones are kept: there are other nodes.
+    pub fn share(&mut self) {
+        self.shared = true;
     }
 
     /// Whether no message is held.
@@ -147,15 +171,25 @@ impl RetainedStore {
         self.refused
     }
 
-    /// Stores a message as its topic's retained one, or with an empty payload removes that
+    /// Stores a message of this node's own as its topic's retained one, or with an empty payload removes that
     /// `[MQTT-3.3.1-5]`, `[MQTT-3.3.1-6]`; an empty one is never stored itself.
     ///
     /// What is kept is a copy: the original is a range of a read buffer, which must not live as long.
     pub fn set(&mut self, message: &Message) -> RetainOutcome {
         let key = key_of(&message.topic);
+        self.book.forget(&key);
         let old = self.take(&key);
+        self.put(&key, message, old)
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= self.limits.len_max || self.bytes >= self.limits.bytes_max
+    }
+
+    /// Stores a message, or nothing if its payload is empty, in place of the one that was `taken`.
+    fn put(&mut self, key: &[u8], message: &Message, taken: bool) -> RetainOutcome {
         if message.payload.is_empty() {
-            return if old {
+            return if taken {
                 RetainOutcome::Removed
             } else {
                 RetainOutcome::Absent
@@ -167,18 +201,18 @@ impl RetainedStore {
             self.refused += 1;
             return RetainOutcome::Full;
         }
-        let key: Arc<[u8]> = key[..].into();
+        let key: Arc<[u8]> = key.into();
         self.bytes += weight;
         if let Some(expires_at) = message.expires_at {
             self.expiries.insert((expires_at, key.clone()));
         }
-        self.stamp += 1;
+        self.count += 1;
         let held = Held {
             message: Arc::new(copy(message)),
-            stamp: self.stamp,
+            count: self.count,
         };
         self.messages.insert(key, held);
-        if old {
+        if taken {
             RetainOutcome::Replaced
         } else {
             RetainOutcome::Stored
@@ -227,7 +261,7 @@ impl RetainedStore {
             }
             steps += 1;
             let (matches, next) = compare(&levels, key);
-            if matches && held.stamp <= cursor.until && lives(&held.message, now) {
+            if matches && held.count <= cursor.until && lives(&held.message, now) {
                 found(&held.message);
             }
             entry = match next {
@@ -252,13 +286,19 @@ impl RetainedStore {
         self.expiries.first().map(|(expires_at, _)| *expires_at)
     }
 
-    /// Removes what has expired at `now` `[MQTT-3.3.2-5]`; how many there were.
-    pub fn expire(&mut self, now: Instant) -> usize {
+    /// Removes what has expired at `now` `[MQTT-3.3.2-5]`; how many there were. Of what all nodes share a
+    /// tombstone stays, with the stamp of the message: so that is no difference from a node where it is still
+    /// to expire, and nothing older comes back.
+    pub fn expire(&mut self, now: Instant, now_us: u64) -> usize {
         let before = self.messages.len();
         while let Some((_, key)) = self.expiries.first().filter(|(expires_at, _)| *expires_at <= now) {
             let key = key.clone();
             self.take(&key);
+            if let Some(known) = self.book.forget(&key) {
+                self.bury(&key, &known.stamp, now_us);
+            }
         }
+        self.book.sweep(now_us);
         before - self.messages.len()
     }
 

@@ -14,6 +14,7 @@ mod links;
 mod mistakes;
 mod ownership;
 mod partition;
+mod retained;
 mod routes;
 mod shared;
 mod suback;

@@ -222,11 +222,26 @@ impl Client {
     /// Subscribes and awaits the SUBACK.
     #[track_caller]
     pub fn subscribe(&mut self, filter: &str, qos: QoS) -> ReasonCode {
-        let packet_id = self.id();
         let options = SubscriptionOptions {
             qos,
             ..SubscriptionOptions::default()
         };
+        self.subscribe_with(filter, options)
+    }
+
+    /// The same with all options.
+    #[track_caller]
+    pub fn subscribe_with(&mut self, filter: &str, options: SubscriptionOptions) -> ReasonCode {
+        let packet_id = self.send_subscribe(filter, options);
+        match self.next() {
+            Packet::SubAck(suback) if suback.packet_id == packet_id => suback.reasons[0],
+            other => panic!("instead of SUBACK: {other:?}"),
+        }
+    }
+
+    /// Sends a SUBSCRIBE without awaiting anything: what is published may come before its SUBACK.
+    pub fn send_subscribe(&mut self, filter: &str, options: SubscriptionOptions) -> NonZeroU16 {
+        let packet_id = self.id();
         let properties = SubscribeProperties::default();
         let filters = vec![(filter.into(), options)];
         self.send(&Packet::Subscribe(Subscribe {
@@ -234,10 +249,7 @@ impl Client {
             properties,
             filters,
         }));
-        match self.next() {
-            Packet::SubAck(suback) if suback.packet_id == packet_id => suback.reasons[0],
-            other => panic!("instead of SUBACK: {other:?}"),
-        }
+        packet_id
     }
 
     #[track_caller]

@@ -14,6 +14,7 @@ use crate::broker::publish::Share;
 use crate::broker::tables::Seats;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
+use crate::routing::stamps::HybridTime;
 
 /// Messages for other nodes that one tick gathers.
 #[derive(Default)]
@@ -135,6 +136,7 @@ impl Office {
         &self,
         found: &Match,
         message: &Arc<Message>,
+        retained: Option<HybridTime>,
         receipt: Option<Receipt>,
         holds: &mut Holds,
     ) {
@@ -150,7 +152,14 @@ impl Office {
                     });
                     if loans.groups.len() == LOANS_MAX {
                         loans.only = true;
-                        self.forward(&found.links[link], lent[link].take(), message, receipt, holds);
+                        self.forward(
+                            &found.links[link],
+                            lent[link].take(),
+                            message,
+                            retained,
+                            receipt,
+                            holds,
+                        );
                     }
                 }
                 Some(None) => {
@@ -165,8 +174,8 @@ impl Office {
             if let Some(loans) = &mut loans {
                 loans.only = !plain;
             }
-            if plain || loans.is_some() {
-                self.forward(&found.links[position], loans, message, receipt, holds);
+            if plain || loans.is_some() || retained.is_some() {
+                self.forward(&found.links[position], loans, message, retained, receipt, holds);
             }
         }
     }
@@ -273,6 +282,7 @@ impl Office {
             message: message.clone(),
             share,
             loans: Some(Box::new(loans)),
+            retained: None,
         };
         self.enqueue(link, outbound);
     }

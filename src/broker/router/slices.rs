@@ -1,5 +1,7 @@
 //! The router's part towards other nodes: this node's own slice out, theirs in.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use actix::{AsyncContext, Handler, MessageResult};
 use bytestring::ByteString;
 use supervisors::{Context, Pid};
@@ -49,6 +51,7 @@ impl Router {
             .write(|table| table.node_up(&link.node).map(|_| table.own_snapshot()));
         let slice = slice.expect("the route table is whole")?;
         self.watch_link(&link, ctx);
+        self.tables.linked.store(true, Relaxed);
         {
             let mut links = self.tables.links.write().expect("the links are whole");
             links.retain(|known| known.node.name != link.node.name);

@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::rig::with_rig;
 use crate::broker::counters::Snapshot;
+use crate::broker::links::Inbound;
 use crate::mqtt::codec::encode;
 use crate::mqtt::packet::{Packet, ProtocolVersion, QoS};
 use crate::mqtt::reason::ReasonCode;
@@ -181,7 +182,13 @@ fn what_comes_from_another_node_is_dispatched_here_and_goes_no_further() {
         let cluster = &rig.tables.arbiters.all[rig.tables.arbiters.cluster()];
         cluster.spawn(async move {
             crate::broker::publish::room().await;
-            crate::broker::publish::dispatch(vec![crate::broker::links::Inbound { message, loans: None }]);
+            let (retained, loans) = (None, None);
+            let inbound = Inbound {
+                message,
+                retained,
+                loans,
+            };
+            crate::broker::publish::dispatch(vec![inbound]);
         });
         assert_eq!(there.message().await.1, "gone");
         let counted = rig.tables.counted();

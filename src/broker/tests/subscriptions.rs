@@ -162,6 +162,7 @@ async fn link_up(rig: &Rig) -> (NodeId, Name<Peer>, tokio::sync::mpsc::Unbounded
         routes: peer.caster(),
         outbox: outbox.clone(),
         holds: Arc::default(),
+        drift: Default::default(),
     };
     outbox.open(peer.caster());
     let slice = rig.tables.names.router.call(LinkUp(link)).await.unwrap().unwrap();

@@ -26,6 +26,7 @@ fn give(lane: &mut Lane, messages: impl IntoIterator<Item = Arc<Message>>) {
             message,
             share: None,
             loans: None,
+            retained: None,
         };
         lane.outbox.announce(&outbound);
         lane.outbox.lay(vec![outbound]);

@@ -13,6 +13,7 @@ use crate::broker::links::{Link, LinkUp, OwnSlice};
 use crate::cluster::connector::Fact;
 use crate::cluster::dist::{Carry, Cut, FromDist, Sender};
 use crate::cluster::owners::LinkStands;
+use crate::cluster::retained::Pull;
 use crate::cluster::slice::SliceOut;
 use crate::cluster::wire::v1::Frame;
 use crate::limits::{HANDSHAKE_DEADLINE, LINK_GRACE, PEER_DOWN_AFTER, PEER_SUSPECT_AFTER, PEER_TICK};
@@ -25,6 +26,7 @@ pub(super) struct Connection {
     /// Frames that came before that.
     pub(super) early: Vec<Vec<u8>>,
     pub(super) slice: SliceOut,
+    pub(super) pull: Pull,
     /// Route frames of theirs that were taken.
     pub(super) frames_taken: u64,
     pub(super) heard: Instant,
@@ -46,6 +48,7 @@ impl Connection {
             sender: None,
             early: Vec::new(),
             slice: SliceOut::default(),
+            pull: Pull::default(),
             frames_taken: 0,
             heard: now,
             suspect: false,
@@ -83,6 +86,7 @@ impl Peer {
                 routes: myself.caster(),
                 outbox: self.lane.outbox().clone(),
                 holds: self.slice_held.clone(),
+                drift: self.drift.clone(),
             };
             // Sent before any frame is looked at: the router hears of the link before its routes.
             self.link_up(link, ctx);
@@ -135,6 +139,7 @@ impl Peer {
         let nonce = self.connection.canary;
         self.send(&Frame::Canary { nonce }, ctx);
         self.send_batches(ctx);
+        self.tell_retained(ctx);
     }
 
     /// The connection is gone, or is to be let go for a newer one.
@@ -226,5 +231,8 @@ impl Peer {
         let (number, routes) = (connection.tick, connection.slice.version());
         self.send(&Frame::Tick { number, routes }, ctx);
         self.send_mark(ctx);
+        if self.up {
+            self.tell_retained(ctx);
+        }
     }
 }

@@ -88,6 +88,11 @@ impl Peer {
                 // A keeper that is restarting asks for all that matters.
                 let _ = self.cluster.owners.cast(Said { node, slips });
             }
+            Frame::RetainedDigest { .. }
+            | Frame::RetainedAsk { .. }
+            | Frame::RetainedKnown { .. }
+            | Frame::RetainedWant { .. }
+            | Frame::RetainedMessages { .. } => self.retained_frame(frame, bytes, ctx)?,
             Frame::Leaving { reason } => self.end(Reason::Leaving(one_word(reason)), ctx),
         }
         Ok(())
@@ -198,9 +203,10 @@ impl Peer {
             }
             Came::Fresh => {
                 let now = Instant::now();
+                let from = &self.node.name;
                 let messages = messages
                     .into_iter()
-                    .map(|message| message.into_inbound(bytes, now));
+                    .map(|message| message.into_inbound(bytes, now, from));
                 let messages: Vec<Inbound> = messages.collect::<Result<_, _>>()?;
                 self.row(|row| row.came += messages.len() as u64);
                 self.batches.push_back((seq, messages));

@@ -17,6 +17,7 @@ use crate::cluster::ownership::Slip;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
 use crate::node_name::{NodeId, NodeName};
+use crate::routing::stamps::{HybridTime, Stamp};
 use crate::routing::{RouteDelta, RouteVersion, SnapshotChunk};
 
 /// Longest frame in bytes: the largest MQTT packet (256 MiB) and what is around it. Only a node that
@@ -102,6 +103,8 @@ pub struct WireMessage<'a> {
     pub flags: u8,
     /// Remaining lifetime in milliseconds.
     pub expires_in_ms: Option<u64>,
+    /// When it was retained, if it was.
+    pub retained: Option<HybridTime>,
     /// Client id of the publisher.
     pub publisher: &'a str,
     /// Pass-through properties as they came from the publisher.
@@ -213,6 +216,51 @@ pub enum Frame<'a> {
     /// What is to be settled about client ids, in order. Not repeated after a reconnect: the values say again
     /// what matters.
     Ownership(Vec<Slip>),
+    /// Sent each second: the hash of each bucket of the sender's retained messages.
+    RetainedDigest {
+        /// [`BUCKETS`](crate::routing::stamps::BUCKETS) of them, or none if all are 0.
+        buckets: Vec<u64>,
+    },
+    /// What do you know of these buckets, behind this topic of the first? One question at a time.
+    RetainedAsk {
+        /// The buckets.
+        buckets: Vec<u8>,
+        /// The topic.
+        after: Option<ByteString>,
+    },
+    /// The answer: as much as a frame may hold.
+    RetainedKnown {
+        /// In the order of the buckets that were asked for.
+        records: Vec<RetainedRecord>,
+        /// How many of these buckets are told to their end.
+        done: u64,
+    },
+    /// Which messages are retained for these topics? One question at a time.
+    RetainedWant {
+        /// The topics.
+        topics: Vec<ByteString>,
+    },
+    /// The answer: as much as a frame may hold.
+    RetainedMessages {
+        /// Each with the node where it was retained; topics that have none are left out.
+        #[serde(borrow)]
+        messages: Vec<(WireMessage<'a>, NodeName)>,
+        /// For how many of the topics this is the answer.
+        answered: u64,
+    },
+}
+
+/// What a node knows of a retained topic.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RetainedRecord {
+    /// The topic.
+    pub topic: ByteString,
+    /// When it was written last.
+    pub time: HybridTime,
+    /// Where.
+    pub node: NodeName,
+    /// If it was cleared, or its message has expired: when, in microseconds since 1970.
+    pub died_us: Option<u64>,
 }
 
 /// Encodes a frame or a part of the opening.
@@ -252,6 +300,7 @@ impl<'a> WireMessage<'a> {
             topic: &message.topic,
             flags: message.qos as u8 | u8::from(message.retain) << 2,
             expires_in_ms,
+            retained: None,
             publisher: &message.publisher,
             pass_through: &message.pass_through,
             payload: &message.payload,
@@ -262,7 +311,7 @@ impl<'a> WireMessage<'a> {
     /// The same with the shared groups that go with it.
     #[must_use]
     pub fn lent(outbound: &'a Outbound, now: Instant) -> Option<Self> {
-        let mut message = Self::of(&outbound.message, now)?;
+        let mut message = Self::of(&outbound.message, now)?.retained_at(outbound.retained);
         if let Some(loans) = &outbound.loans {
             let groups = loans.groups.iter().map(|loan| WireLoan {
                 group: &loan.group,
@@ -274,11 +323,11 @@ impl<'a> WireMessage<'a> {
         Some(message)
     }
 
-    /// As [`WireMessage::into_message`], with its shared groups.
+    /// As [`WireMessage::into_message`], with its shared groups, from the node that forwarded it.
     ///
     /// # Errors
     /// [`WireError::Malformed`] for an impossible QoS, or for groups beyond a bound.
-    pub fn into_inbound(self, frame: &Bytes, now: Instant) -> Result<Inbound, WireError> {
+    pub fn into_inbound(self, frame: &Bytes, now: Instant, from: &NodeName) -> Result<Inbound, WireError> {
         let mut loans = None;
         if !self.groups.is_empty() || self.flags & ONLY_GROUPS != 0 {
             if self.groups.len() > LOANS_MAX {
@@ -298,8 +347,21 @@ impl<'a> WireMessage<'a> {
             }
             loans = Some(lent);
         }
+        let node = from.clone();
+        let retained = self.retained.map(|time| Stamp { time, node });
         let message = self.into_message(frame, now)?;
-        Ok(Inbound { message, loans })
+        Ok(Inbound {
+            message,
+            retained,
+            loans,
+        })
+    }
+
+    /// The same, to be retained as of then.
+    #[must_use]
+    pub fn retained_at(self, time: impl Into<Option<HybridTime>>) -> Self {
+        let retained = time.into();
+        Self { retained, ..self }
     }
 
     /// The message that came in `frame`, of which `self` borrows.

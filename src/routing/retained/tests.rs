@@ -7,6 +7,8 @@ use super::*;
 use crate::mqtt::packet::QoS;
 use crate::routing::trie::tests::naive_match;
 
+mod shared;
+
 fn message(topic: &str, payload: &'static str) -> Message {
     Message {
         topic: topic.into(),
@@ -120,8 +122,8 @@ fn an_expired_message_is_not_found_and_goes_when_asked() {
     assert_eq!(store.next_expiry(), at(10));
     assert_eq!(found(&store, "#", now + Duration::from_secs(10)), ["a", "stays"]);
     assert_eq!(store.get("b", now + Duration::from_secs(10)), None);
-    assert_eq!(store.expire(now + Duration::from_secs(9)), 0);
-    assert_eq!(store.expire(now + Duration::from_secs(10)), 1);
+    assert_eq!(store.expire(now + Duration::from_secs(9), 0), 0);
+    assert_eq!(store.expire(now + Duration::from_secs(10), 0), 1);
     assert_eq!((store.len(), store.next_expiry()), (2, at(20)));
     store.set(&message("a", ""));
     assert_eq!(store.next_expiry(), None);
@@ -207,7 +209,7 @@ proptest! {
         model.retain(|_, expires_at| expires_at.is_none_or(|at| at > then));
         for expired in [false, true] {
             if expired {
-                store.expire(then);
+                store.expire(then, 0);
                 prop_assert_eq!(store.len(), model.len());
             }
             for filter in &filters {
@@ -226,7 +228,7 @@ proptest! {
 #[test]
 fn who_subscribes_finds_what_was_stored_before_and_not_what_comes_after() {
     let (mut store, now) = (store_of(&["a/1", "a/2", "a/3"]), Instant::now());
-    let mut cursor = RetainedCursor::until(store.stamp());
+    let mut cursor = RetainedCursor::until(store.count());
     store.set(&message("a/2", "newer"));
     store.set(&message("a/4", "new"));
     let mut topics = Vec::new();

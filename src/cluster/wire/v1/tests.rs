@@ -48,6 +48,15 @@ fn slips() -> Vec<Slip> {
     vec![Slip::Letter(claim), Slip::Letter(released), place, late]
 }
 
+fn retained_record() -> RetainedRecord {
+    RetainedRecord {
+        topic: "a/b".into(),
+        time: HybridTime(5),
+        node: "a@h".parse().unwrap(),
+        died_us: Some(9),
+    }
+}
+
 #[test]
 fn the_bytes_of_every_frame_are_frozen() {
     let now = Instant::now();
@@ -80,7 +89,7 @@ fn the_bytes_of_every_frame_are_frozen() {
                 seq: 9,
                 messages: vec![WireMessage::of(&sent, now).unwrap()],
             },
-            "04090103612f62050002633102010102686900",
+            "04090103612f6205000002633102010102686900",
         ),
         (Frame::Forwarded { seq: 9 }, "0509"),
         (Frame::Canary { nonce: 250 }, "06fa"),
@@ -112,6 +121,54 @@ fn the_bytes_of_every_frame_are_frozen() {
             "0d04000001630300030163050201010701016302016300",
         ),
     ];
+    frozen(golden);
+}
+
+#[test]
+fn the_bytes_of_frames_about_retained_messages_are_frozen() {
+    let now = Instant::now();
+    let sent = message(b"hi");
+    frozen(vec![
+        (
+            Frame::RetainedDigest {
+                buckets: vec![1, 300],
+            },
+            "0e0201fb2c01",
+        ),
+        (
+            Frame::RetainedAsk {
+                buckets: vec![7, 255],
+                after: Some("a/b".into()),
+            },
+            "0f0207ff0103612f62",
+        ),
+        (
+            Frame::RetainedKnown {
+                records: vec![retained_record()],
+                done: 1,
+            },
+            "100103612f620503614068010901",
+        ),
+        (
+            Frame::RetainedWant {
+                topics: vec!["a/b".into()],
+            },
+            "110103612f62",
+        ),
+        (
+            Frame::RetainedMessages {
+                messages: vec![(
+                    WireMessage::of(&sent, now).unwrap().retained_at(HybridTime(5)),
+                    "a@h".parse().unwrap(),
+                )],
+                answered: 1,
+            },
+            "120103612f6205000105026331020101026869000361406801",
+        ),
+    ]);
+}
+
+fn frozen(golden: Vec<(Frame<'_>, &str)>) {
     for (frame, bytes) in golden {
         let encoded = encode(&frame);
         assert_eq!(hex(&encoded), bytes, "{frame:?}");
@@ -212,14 +269,15 @@ fn shared_groups_travel_with_a_message_and_are_bounded() {
         message: Arc::new(message(b"hi")),
         share: None,
         loans: Some(Box::new(loans)),
+        retained: None,
     };
     let wire = WireMessage::lent(&sent, now).unwrap();
     let bytes = Bytes::from(encode(&wire));
-    let golden = "03612f620d000263310201010268690\
+    let golden = "03612f620d00000263310201010268690\
                   20c2473686172652f672f612f62000c2473686172652f682f612f2383";
     assert_eq!(hex(&bytes), golden);
     let came: WireMessage<'_> = decode(&bytes).unwrap();
-    let came = came.into_inbound(&bytes, now).unwrap();
+    let came = came.into_inbound(&bytes, now, &"a@h".parse().unwrap()).unwrap();
     assert_eq!(
         (came.message, came.loans),
         (sent.message.clone(), sent.loans.clone())
@@ -235,7 +293,10 @@ fn shared_groups_travel_with_a_message_and_are_bounded() {
     }
     sent.loans = Some(Box::new(many));
     let wire = WireMessage::lent(&sent, now).unwrap();
-    assert!(wire.into_inbound(&Bytes::new(), now).is_err());
+    assert!(
+        wire.into_inbound(&Bytes::new(), now, &"a@h".parse().unwrap())
+            .is_err()
+    );
 }
 
 #[test]
