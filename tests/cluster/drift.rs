@@ -48,7 +48,7 @@ fn a_lost_route_is_logged_with_both_hashes_and_repaired_within_three_seconds() {
 }
 
 #[test]
-fn nobody_makes_a_node_lose_routes_that_was_not_started_for_it_or_has_none() {
+fn of_a_node_whose_routes_are_not_held_none_can_be_lost() {
     let host = Host::new();
     let _nodes = cluster(&host, 2);
     let (sentence, _) = host.fails(&["crash", "--lose-route", "n2@127.0.0.1", "--node", "n1@127.0.0.1"]);

@@ -236,7 +236,7 @@ impl Model for Cluster {
                     !quiet || world.sessions.values().eq([&true])
                 },
             ),
-            // Every claim ends by its own time-out at the latest (see the tests of steps).
+            // Every claim ends by its own time-out at the latest (see `tests.rs`).
             Property::always("a CONNECT that waits has a claim", |_, world: &World| {
                 world.waiting.iter().all(|n| world.nodes[*n].claims_len() == 1)
             }),
