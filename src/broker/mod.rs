@@ -49,6 +49,7 @@ pub mod publish;
 pub mod retainer;
 pub mod router;
 pub mod session;
+pub mod storage;
 pub mod sys;
 pub mod tables;
 pub mod throttle;

@@ -61,6 +61,7 @@ pub mod event;
 mod inbound;
 mod inflight;
 mod keepalive;
+pub mod lasting;
 mod outbound;
 mod packing;
 mod queue;
