@@ -7,7 +7,9 @@
 //! sessions. Two crashes of one client over one packet are enough: that packet is not handled a third time.
 //! Its client reads DISCONNECT 0x83 (a 3.x client just loses its connection), `packets_poisonous` counts it,
 //! and the log names both. The session of that client, a persistent one too, goes on without the packet;
-//! nobody else notices anything. All this is forgotten after [`FORGOTTEN_AFTER`] without a crash.
+//! nobody else notices anything. A message of a shared group that its members fall over, one after the other,
+//! is remembered in the same way under the group's name. All this is forgotten after [`FORGOTTEN_AFTER`]
+//! without a crash.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::num::NonZeroU64;
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 use ahash::{AHashMap, RandomState};
 use bytestring::ByteString;
 
+use crate::mqtt::message::Message;
 use crate::mqtt::packet::Packet;
 
 /// Crashes of one client over one packet after which it is not handled again.
@@ -40,19 +43,9 @@ impl Fingerprint {
     /// Packets that only make sense together with what was said before (acknowledgements) have none. Of a
     /// long payload the length and both ends are taken: this is done for every packet.
     pub(super) fn of(packet: &Packet) -> Option<Self> {
-        let mut hasher = RandomState::with_seeds(5, 6, 7, 8).build_hasher();
+        let mut hasher = hasher();
         match packet {
-            Packet::Publish(publish) => {
-                let payload = &publish.payload[..];
-                let (head, tail) = (
-                    payload.len().min(SAMPLE_BYTES),
-                    payload.len().saturating_sub(SAMPLE_BYTES),
-                );
-                hasher.write(publish.topic.as_bytes());
-                hasher.write_usize(payload.len());
-                hasher.write(&payload[..head]);
-                hasher.write(&payload[tail..]);
-            }
+            Packet::Publish(publish) => write_message(&publish.topic, &publish.payload, &mut hasher),
             Packet::Subscribe(subscribe) => {
                 for (filter, _) in &subscribe.filters {
                     filter.hash(&mut hasher);
@@ -63,6 +56,28 @@ impl Fingerprint {
         }
         NonZeroU64::new(hasher.finish()).map(Self)
     }
+
+    /// The same of a message that is delivered.
+    pub(super) fn of_message(message: &Message) -> Option<Self> {
+        let mut hasher = hasher();
+        write_message(&message.topic, &message.payload, &mut hasher);
+        NonZeroU64::new(hasher.finish()).map(Self)
+    }
+}
+
+fn hasher() -> impl Hasher {
+    RandomState::with_seeds(5, 6, 7, 8).build_hasher()
+}
+
+fn write_message(topic: &str, payload: &[u8], hasher: &mut impl Hasher) {
+    let (head, tail) = (
+        payload.len().min(SAMPLE_BYTES),
+        payload.len().saturating_sub(SAMPLE_BYTES),
+    );
+    hasher.write(topic.as_bytes());
+    hasher.write_usize(payload.len());
+    hasher.write(&payload[..head]);
+    hasher.write(&payload[tail..]);
 }
 
 /// The packet over which a client's session has fallen, and how often.
@@ -90,7 +105,7 @@ impl Poison {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session of a client crashed with this packet in hand.
+    /// The session of a client crashed with this packet in hand; or a member of a group, with this message.
     pub(super) fn crashed(&self, client_id: &ByteString, fingerprint: Fingerprint, now: Instant) {
         let mut suspects = self.lock();
         suspects.retain(|_, suspect| now.duration_since(suspect.at) < FORGOTTEN_AFTER);
@@ -131,6 +146,16 @@ pub(super) fn fall_over(packet: &Packet) {
             "a bug that one packet meets"
         );
     }
+}
+
+/// … and over this message when it is delivered.
+#[cfg(test)]
+pub(super) fn fall_over_message(message: &Message) {
+    assert_ne!(
+        &message.payload[..],
+        b"fall over this delivery",
+        "a bug that one delivery meets"
+    );
 }
 
 #[cfg(test)]

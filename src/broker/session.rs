@@ -16,6 +16,7 @@
 //! | `session/access.rs` | what the client may do |
 //! | `session/replay.rs` | retained messages for new subscriptions |
 //! | `session/brake.rs` | not reading a client that is too fast |
+//! | `session/torn.rs` | what a crash leaves to shared groups |
 //! | `session/moving.rs` | going to another node, and coming from one |
 //! | `session/description.rs` | telling operators of itself |
 //! | `session/wire.rs` | the socket with its codec |
@@ -41,6 +42,7 @@ use self::effects::Ask;
 use self::moving::Move;
 pub use self::moving::{Depart, Discard, Late, Pack, Parcel};
 use self::replay::Replays;
+use self::torn::Offered;
 use self::turn::Turns;
 use self::wire::Wire;
 use super::clients::{self, Fact};
@@ -66,6 +68,7 @@ mod effects;
 pub mod farewell;
 mod moving;
 mod replay;
+mod torn;
 mod turn;
 mod wire;
 
@@ -158,6 +161,10 @@ pub struct Session {
     /// Fires at `wake_at` or earlier; re-armed only when it has fired.
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
+    /// It was stopped in order: what it holds is not passed on.
+    stopped: bool,
+    /// Of a shared group, in hand.
+    offered: Option<Offered>,
     /// Who its client is.
     entry: Entry,
     /// Whether it has just come from another node, or is going to one.
@@ -266,6 +273,8 @@ impl Session {
             wake_at: None,
             timer: None,
             ended: false,
+            stopped: false,
+            offered: None,
             entry: Entry::default(),
             moving: Move::default(),
         };
@@ -413,6 +422,7 @@ impl Actor for Session {
             self.handle(Event::Kick(ReasonCode::ServerShuttingDown), Instant::now(), ctx);
             self.close_wire(ctx);
         }
+        self.stopped = true;
         Running::Stop
     }
 }

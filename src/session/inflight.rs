@@ -184,6 +184,17 @@ impl Inflight {
         taken
     }
 
+    /// Takes out what another could begin anew, without the counts: they may be wrong.
+    pub(super) fn salvage(&mut self) -> impl Iterator<Item = Outgoing> + use<> {
+        let slots = std::mem::take(&mut self.slots).into_iter();
+        slots.filter_map(|slot| match slot.stage {
+            Stage::Held(outgoing) | Stage::Sent(outgoing) if outgoing.qos == QoS::AtLeastOnce => {
+                Some(outgoing)
+            }
+            _ => None,
+        })
+    }
+
     /// The connection is gone: what is in flight may wait for long.
     pub(super) fn detach(&mut self) {
         for slot in &mut self.slots {

@@ -172,6 +172,17 @@ impl Session {
         }));
     }
 
+    /// What a session that was torn by a panic owes to its shared groups: group, message, and whether the
+    /// client may have had it. Takes nothing for granted but that the lists can be read; what was sent at
+    /// QoS 2 stays `[MQTT-4.8.2-5]`.
+    pub fn salvage(&mut self) -> Vec<(NonZeroU64, Arc<Message>, bool)> {
+        let sent = self.inflight.salvage().map(|outgoing| (outgoing, true));
+        let queued = self.queue.salvage().map(|outgoing| (outgoing, false));
+        let all = sent.chain(queued);
+        all.filter_map(|(outgoing, sent)| Some((outgoing.share?, outgoing.message, sent || outgoing.dup)))
+            .collect()
+    }
+
     fn drop_expired(&mut self, now: Instant, out: &mut Vec<Effect>) {
         out.extend((0..self.queue.remove_expired(now)).map(|_| Effect::Count(Counted::DroppedExpired)));
     }

@@ -158,6 +158,11 @@ impl Queue {
         taken.into()
     }
 
+    /// Takes everything out, without the counts: they may be wrong.
+    pub(super) fn salvage(&mut self) -> impl Iterator<Item = Outgoing> + use<> {
+        std::mem::take(&mut self.messages).into_iter()
+    }
+
     /// Empties it and says how many messages were in it.
     pub(super) fn clear(&mut self) -> usize {
         std::mem::take(self).messages.len()

@@ -14,7 +14,7 @@ use crate::rig::{CLIENTS, Ordeal, ROUNDS, Rig, say};
 use crate::verdict::Crash;
 
 /// The path of a session.
-fn session(rig: &Rig, client_id: &str) -> String {
+pub(crate) fn session(rig: &Rig, client_id: &str) -> String {
     let mine = format!("/{client_id}");
     let found = rig
         .below("root/sessions")

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `core` | mailmen, router, topics, a Topic, a delegate, clients, retainer, wills, sys |
 //! | `edge` | sessions and their shards, connections, listeners |
+//! | `shared` | members of a shared group that hold messages |
 //! | `wing` | dist, peers, gate, registry, connector, control, and the supervisors above them |
 //! | `cluster` | what another node sees: router, a Peer, core |
 //! | `escalation` | more crashes than the intensity, up to the root; what becomes of wills |
@@ -29,6 +30,7 @@ mod edge;
 mod escalation;
 mod load;
 mod rig;
+mod shared;
 mod soak;
 mod stuck;
 mod verdict;

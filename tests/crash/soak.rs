@@ -55,7 +55,7 @@ const KINDS: [(&str, Kind); 22] = [
     ("admin/", Kind::At("admin")),
 ];
 
-fn number(variable: &str) -> Option<usize> {
+pub(crate) fn number(variable: &str) -> Option<usize> {
     let text = std::env::var(variable).ok()?;
     let number = text.parse();
     Some(number.unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))

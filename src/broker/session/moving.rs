@@ -141,7 +141,7 @@ impl Session {
     fn collect(&mut self, now: Instant, ctx: &mut Context<Self>) {
         while let Some(delivery) = self.seat.port.pop() {
             if self.may_have(&delivery) {
-                self.handle(Event::Deliver(delivery), now, ctx);
+                self.deliver(delivery, now, ctx);
             }
         }
     }

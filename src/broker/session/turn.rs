@@ -214,7 +214,7 @@ impl Session {
                 continue;
             }
             if self.may_have(&delivery) {
-                self.handle(Event::Deliver(delivery), now, ctx);
+                self.deliver(delivery, now, ctx);
             }
         }
     }

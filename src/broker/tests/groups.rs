@@ -112,3 +112,74 @@ fn what_waits_for_a_member_that_goes_away_goes_to_one_that_is_there() {
         back.expect_silence().await;
     });
 }
+
+/// The path of a session.
+fn session(rig: &Rig, id: &str) -> String {
+    let all = rig.root.tree().list();
+    let found = all.iter().find(|one| &*one.id == id);
+    found.expect("its session").path.clone().to_string()
+}
+
+/// A session that is torn by a panic has no last word: what it held is found in what is left of it.
+#[test]
+fn what_a_member_held_that_crashes_goes_to_another_with_dup_where_it_was_sent() {
+    for arbiter in [0, 1] {
+        with_rig(|rig| async move {
+            let mut mortal = rig.client("mortal", arbiter).await;
+            mortal.subscribe(FILTER, QoS::AtLeastOnce).await;
+            let mut publisher = rig.client("publisher", 0).await;
+            // More than may be in flight to one client: the rest is queued.
+            let payloads: Vec<String> = (100..200).map(|n| n.to_string()).collect();
+            let payloads: Vec<&str> = payloads.iter().map(String::as_str).collect();
+            publish(&mut publisher, &payloads).await;
+            let mut heir = rig.client("heir", 0).await;
+            heir.subscribe(FILTER, QoS::AtLeastOnce).await;
+            rig.crash(&session(&rig, "mortal"));
+            let got = next(&mut heir, 100).await;
+            let names: Vec<_> = got.iter().map(|(payload, _)| &**payload).collect();
+            assert_eq!(names, payloads);
+            let sent = usize::from(crate::limits::INFLIGHT_MAX);
+            assert_eq!(got.iter().filter(|(_, dup)| *dup).count(), sent);
+            heir.expect_silence().await;
+            assert_eq!(rig.tables.counted().dropped(), 0);
+        });
+    }
+}
+
+/// [MQTT-4.8.2-5]: what was sent at QoS 2 reaches no other member, also when the session is torn.
+#[test]
+fn what_a_member_that_crashes_was_sent_at_qos_2_reaches_nobody_else() {
+    with_rig(|rig| async move {
+        let mut mortal = rig.client("mortal", 0).await;
+        mortal.subscribe(FILTER, QoS::ExactlyOnce).await;
+        let mut publisher = rig.client("publisher", 0).await;
+        publisher.publish("jobs/1", "two", QoS::ExactlyOnce).await;
+        assert_eq!(next(&mut mortal, 1).await, without_dup(&["two"]));
+        let mut heir = rig.client("heir", 0).await;
+        heir.subscribe(FILTER, QoS::ExactlyOnce).await;
+        rig.crash(&session(&rig, "mortal"));
+        gone(&rig, "mortal").await;
+        heir.expect_silence().await;
+    });
+}
+
+#[test]
+fn a_message_over_which_two_members_fell_fells_no_third() {
+    with_rig(|rig| async move {
+        let mut members = Vec::new();
+        for id in ["one", "two", "three"] {
+            let mut member = rig.client(id, 0).await;
+            member.subscribe(FILTER, QoS::AtLeastOnce).await;
+            members.push(member);
+        }
+        let mut publisher = rig.client("publisher", 0).await;
+        publish(&mut publisher, &["fall over this delivery"]).await;
+        rig.until("it is given up", |rig| rig.tables.counted().dropped_poison == 1)
+            .await;
+        let left = ["one", "two", "three"].map(|id| rig.session(id).is_some());
+        assert_eq!(left.iter().filter(|left| **left).count(), 1, "{left:?}");
+        publish(&mut publisher, &["harmless"]).await;
+        let heir = left.iter().position(|left| *left).expect("one is left");
+        assert_eq!(next(&mut members[heir], 1).await, without_dup(&["harmless"]));
+    });
+}
