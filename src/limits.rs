@@ -312,3 +312,17 @@ pub const RETAINED_BUCKETS_PER_EXCHANGE: usize = 32;
 
 /// Buckets of retained messages that are looked through in vain before the rest waits for the next second.
 pub const RETAINED_BUCKETS_IN_VAIN_MAX: usize = 8;
+
+/// Cookies that a node had before the present one and still knows; the oldest is forgotten first.
+pub const COOKIES_PREVIOUS_MAX: usize = 4;
+
+/// How long a prepared cookie keeps another rotation away (longer than its coordinator works), and how long
+/// it is taken from others if its coordinator never says what became of it.
+pub const COOKIE_PREPARED_FOR: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+
+/// Longest that the cookie of before may be taken after a rotation: a secret that is valid for longer has
+/// not been changed.
+pub const COOKIE_GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Longest wait of a rotation for the answers of all members, in each of its two steps.
+pub const ROTATION_ANSWER_WITHIN: Duration = Duration::from_secs(8);

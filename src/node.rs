@@ -11,6 +11,7 @@ mod draining;
 mod outline;
 mod plan;
 mod process;
+mod rotating;
 mod surroundings;
 
 use std::io;
@@ -89,7 +90,7 @@ async fn prepare(config: Config) -> Result<Plan, String> {
     );
     Ok(Plan::new(
         config,
-        (cookie, link_tls),
+        (cookie.into(), link_tls),
         keyring,
         endpoint,
         (doors, entrance),
@@ -193,7 +194,8 @@ async fn live(plan: Plan) -> Result<ExitCode, Refusal> {
     let began = std::time::Instant::now();
     let config = &plan.config;
     tracing::info!(node = %config.name, version = env!("CARGO_PKG_VERSION"), "node starting");
-    tracing::info!(cookie = %config.cookie, fingerprint = %plan.cookie.fingerprint(), "cookie read");
+    let fingerprint = plan.cookies.current().fingerprint();
+    tracing::info!(cookie = %config.cookie, %fingerprint, "cookie read");
     let sink = crate::cli::log::report_sink(config.log.format);
     let options = TreeOptions {
         sink,

@@ -10,16 +10,17 @@ use crate::limits::{
     CONTROL_FRAME_BYTES_MAX, REGISTRY_ANSWER_MAX, REGISTRY_RETRY_PAUSE, REGISTRY_TAKEN_OVER_WITHIN,
 };
 use crate::node_name::NodeName;
-use crate::registry::Cookie;
 use crate::registry::client::{ClientError, RegistryClient};
+use crate::registry::cookie::Cookie;
 use crate::registry::endpoint::{Endpoint, bare_host};
 use crate::registry::handshake::{HandshakeError, Identity, Purpose, prove_as_client};
+use crate::registry::jar::CookieJar;
 use crate::registry::wire::{self, FrameError, NameList, Refusal, Registration};
 
 /// Whoever types commands: finds nodes and asks them.
 #[derive(Clone, Debug)]
 pub struct Operator {
-    cookie: Cookie,
+    cookies: CookieJar,
     registry: RegistryClient,
     /// Where the registry of this host is.
     here: Endpoint,
@@ -104,10 +105,11 @@ fn running(known: &[NodeName]) -> String {
 impl Operator {
     /// An operator with this cookie; `here` is the registry of this host.
     #[must_use]
-    pub fn new(cookie: Cookie, here: Endpoint) -> Self {
-        let registry = RegistryClient::new(cookie.clone(), Identity::command(), here.contact.port());
+    pub fn new(cookies: impl Into<CookieJar>, here: Endpoint) -> Self {
+        let cookies = cookies.into();
+        let registry = RegistryClient::new(cookies.clone(), Identity::command(), here.contact.port());
         Self {
-            cookie,
+            cookies,
             registry,
             here,
         }
@@ -213,7 +215,21 @@ impl Operator {
         }
     }
 
+    /// Proves one cookie after the other until one is taken, each on a connection of its own.
     async fn connect(&self, node: &Registration) -> Result<TcpStream, AskError> {
+        let mut refused = None;
+        for cookie in self.cookies.accepted(Instant::now().into_std()).valid {
+            match self.connect_with(node, &cookie).await {
+                Err(AskError::Handshake { node, error }) if error.is_of_cookie() => {
+                    refused.get_or_insert(AskError::Handshake { node, error });
+                }
+                connected => return connected,
+            }
+        }
+        Err(refused.expect("a jar has a current cookie"))
+    }
+
+    async fn connect_with(&self, node: &Registration, cookie: &Cookie) -> Result<TcpStream, AskError> {
         let name = &node.node.name;
         let host = bare_host(name.host());
         let unreachable = |cause: String| AskError::Unreachable {
@@ -229,7 +245,7 @@ impl Operator {
             .map_err(|error| unreachable(error.to_string()))?;
         prove_as_client(
             &mut stream,
-            &self.cookie,
+            cookie,
             Purpose::Control,
             &Identity::command(),
             Some(name),

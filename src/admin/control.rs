@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use crate::admin::census::Census;
 use crate::admin::protocol::{
     Access, ClientEntry, ClusterStatus, DrainOrder, Greeting, JoinStep, ListenerEntry, NodeStatus, Reach,
-    Reply, Request, RouteEntry,
+    Reply, Request, RotateOrder, Rotated, RouteEntry,
 };
 use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::node_name::NodeName;
@@ -83,6 +83,8 @@ pub trait Surroundings: Send + Sync + 'static {
     fn reach(&self, from: NodeName, nodes: Vec<NodeName>, canary: bool) -> LocalBoxFuture<'_, Vec<Reach>>;
     /// Reads files again: one sentence for each, `Err` where what was there before stays.
     fn reload(&self) -> LocalBoxFuture<'_, Vec<Result<String, String>>>;
+    /// Changes the cookie of this node, or of its cluster.
+    fn rotate(&self, order: RotateOrder) -> LocalBoxFuture<'_, Result<Rotated, String>>;
     /// Lets the router lose a route of that node without a word, as a bug would.
     fn lose_route(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>>;
     /// Begins to stop the node; returns at once.

@@ -11,12 +11,14 @@
 //! The order of variants and fields is the encoding: new ones go to the end, and golden tests freeze
 //! the bytes.
 
+mod cookie;
 mod members;
 mod sessions;
 
 use serde::{Deserialize, Serialize};
 
 use crate::node_name::{Incarnation, NodeName};
+pub use cookie::{RotateOrder, Rotated, RotatedMember};
 pub use members::{ClusterStatus, DrainOrder, ForcedOut, Greeting, JoinStep, Left, Member, Reach};
 pub use sessions::{Access, ClientDetail, SubscriptionEntry};
 
@@ -130,6 +132,8 @@ pub enum Request {
     },
     /// Answered with the same in [`Reply::Canary`]: large enough to show what small frames do not.
     Canary(Vec<u8>),
+    /// Answered with one [`Reply::Rotated`].
+    Rotate(RotateOrder),
 }
 
 /// What an operator can do to a child of the tree, besides crashing it.
@@ -193,6 +197,8 @@ impl Request {
             Self::Greet { from, .. } => format!("a check by {from}"),
             Self::Reach { from, nodes, .. } => format!("{} ways for a check by {from}", nodes.len()),
             Self::Canary(bytes) => format!("a canary of {} bytes", bytes.len()),
+            Self::Rotate(order) if order.only_here => "cookie rotate --only-here".into(),
+            Self::Rotate(_) => "cookie rotate".into(),
         }
     }
 
@@ -212,6 +218,7 @@ impl Request {
                 | Self::Kick { .. }
                 | Self::Access
                 | Self::Reload
+                | Self::Rotate(_)
         )
     }
 }
@@ -259,6 +266,8 @@ pub enum Reply {
     Reached(Vec<Reach>),
     /// The same bytes as came.
     Canary(Vec<u8>),
+    /// What came of a new cookie.
+    Rotated(Rotated),
 }
 
 /// A node. Times are milliseconds since 1970.

@@ -7,8 +7,10 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use crate::config::Flags;
 
 mod cluster;
+mod cookie;
 
 pub(super) use cluster::{ClusterCommand, LeaveArgs};
+pub(super) use cookie::{CookieCommand, RotateArgs};
 
 /// A clustered MQTT broker that works the way Erlang/OTP works.
 #[derive(Parser, Debug)]
@@ -187,16 +189,6 @@ pub(super) enum ClientsCommand {
         client_id: String,
         #[command(flatten)]
         node: NodeArgs,
-    },
-}
-
-/// `ermine cookie …`
-#[derive(Subcommand, Debug)]
-pub(super) enum CookieCommand {
-    /// Print a short hash of the cookie: where it is equal, cookies are equal
-    Fingerprint {
-        #[command(flatten)]
-        cookie: CookieArgs,
     },
 }
 

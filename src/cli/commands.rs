@@ -6,10 +6,10 @@ use std::io::Write;
 use crate::admin::client::Operator;
 use crate::admin::control::outline_entry;
 use crate::admin::protocol::{Access, Reply, Request, Steering, TreeEntry};
-use crate::cli::args::{Command, CookieArgs, CookieCommand, ListArgs, NodeArgs, TreeArgs};
+use crate::cli::args::{Command, CookieArgs, ListArgs, NodeArgs, TreeArgs};
 use crate::cli::failure::Failure;
 use crate::cli::steering::{self, steer};
-use crate::cli::{check_config, cluster, drawing, mqtt, passwd, sessions, show, watch};
+use crate::cli::{check_config, cluster, cookie, drawing, mqtt, passwd, sessions, show, watch};
 use crate::config::{Config, Environment, Flags};
 use crate::node_name::NodeName;
 use crate::registry::wire::Registration;
@@ -44,11 +44,7 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Stop { node } => block_on(stop(node)),
         Command::Reload { node } => block_on(reload(node)),
         Command::Passwd(args) => passwd::passwd(&args),
-        Command::Cookie(CookieCommand::Fingerprint { cookie }) => {
-            let secret = Whereabouts::of(&cookie)?.secret()?;
-            say(&format!("{}\n", secret.fingerprint()));
-            Ok(())
-        }
+        Command::Cookie(command) => block_on(cookie::run(command)),
         Command::Pub(args) => block_on(async move { mqtt::publish(&args).await }),
         Command::Sub(args) => block_on(async move { mqtt::subscribe(&args).await }),
     }

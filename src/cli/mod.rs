@@ -7,6 +7,7 @@
 mod args;
 mod cluster;
 mod commands;
+mod cookie;
 mod drawing;
 mod failure;
 pub mod log;

@@ -15,6 +15,7 @@ use super::ownership::Ownership;
 use super::peer::{Adopt, Order};
 use crate::limits::{HANDSHAKE_DEADLINE, LINK_RESUME_WITHIN};
 use crate::node_name::{NodeId, NodeName};
+use crate::registry::cookie::Fingerprint;
 use crate::routing::RouteVersion;
 
 /// How a link stands.
@@ -83,12 +84,14 @@ pub struct Row {
     pub route_drift: bool,
     /// Whether our canary came back, and whether theirs came.
     pub canaries: (bool, bool),
+    /// The cookie that the other side is known to hold: proved it, or said so since.
+    pub cookie: Fingerprint,
 }
 
 impl Row {
     /// The row of a link that is being opened.
     #[must_use]
-    pub fn new(node: NodeId, orders: Caster<Order>, adopt: Caster<Adopt>) -> Self {
+    pub fn new(node: NodeId, orders: Caster<Order>, adopt: Caster<Adopt>, cookie: Fingerprint) -> Self {
         Self {
             node,
             orders,
@@ -104,6 +107,7 @@ impl Row {
             routes_settled: false,
             route_drift: false,
             canaries: (false, false),
+            cookie,
         }
     }
 }

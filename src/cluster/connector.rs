@@ -3,7 +3,7 @@
 //! Parent:   cluster (rest_for_one), permanent
 //! Owns:     the membership; after a restart it is read from the members file and the board
 //! Asked by: Gate (Offer), Peer (News), Discovery (Seeds), operators and the node's drain
-//!           (Join, Leave, Expel, Status, Drain)
+//!           (Join, Leave, Expel, Rotate, Status, Drain)
 //! Tells:    peers (a new Peer), Peer (Order), whoever listens to a join (JoinStep)
 //! Dies of:  our bugs only; a members file that cannot be read is set aside with a warning
 
@@ -11,8 +11,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Handler, Message, ResponseActFuture, ResponseFuture, SpawnHandle,
-    WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Handler, Message, ResponseActFuture, SpawnHandle, WrapFuture,
 };
 use supervisors::{ChildSpec, Context, InitError, Shutdown, StartError};
 use tokio::sync::mpsc::UnboundedSender;
@@ -24,15 +23,19 @@ use super::dial::{DialError, Errand, JoinStep, Progress, Step, dial};
 use super::members_file;
 use super::membership::{Effect, Event, Membership, Now, State};
 use super::peer::{Order, make_way};
+use super::rotation::CookieSlip;
 use super::status::ClusterStatus;
 use super::wire::v1::{Answer, Hello, MemberRecord, Refusal};
 use crate::broker::links::RoutesHeld;
-use crate::limits::{DRAIN_LINKS_WITHIN, JOIN_SETTLES_WITHIN, LINK_RESUME_UNREGISTERED_WITHIN, PEER_TICK};
+use crate::limits::{JOIN_SETTLES_WITHIN, LINK_RESUME_UNREGISTERED_WITHIN, PEER_TICK};
 use crate::node_name::{NodeId, NodeName};
 
 mod orders;
+mod rotation;
 
-pub use orders::{Expel, Seeds};
+pub use orders::{Drain, Expel, Leave, Seeds};
+use rotation::Coordinated;
+pub use rotation::{Rotate, Rotated};
 
 /// Gate → Connector: a node that proved the cookie wants a link.
 #[derive(Debug, Message)]
@@ -68,6 +71,8 @@ pub enum Fact {
     Routes,
     /// A canary came, or came back: look at the board.
     Canary,
+    /// The other side says something about the cookie.
+    Cookie(CookieSlip),
 }
 
 /// Operator → Connector: join that node's cluster. Its steps are told one by one; the join is over when
@@ -80,16 +85,6 @@ pub struct Join {
     /// At most one message per [`Step`].
     pub progress: UnboundedSender<JoinStep>,
 }
-
-/// Operator → Connector: leave the cluster, as the members learn. Answered when the links are closed.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Leave;
-
-/// Node → Connector: this node stops. The members learn why; answered when the links are closed.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Drain;
 
 /// Anyone → Connector: the cluster as it is seen from here.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +105,8 @@ pub struct Connector {
     /// Why a member is not linked.
     reasons: BTreeMap<NodeName, String>,
     draining: bool,
+    /// The rotation of the cookie that this node coordinates.
+    rotation: Option<Coordinated>,
 }
 
 impl Connector {
@@ -139,6 +136,7 @@ impl Connector {
             joins,
             reasons,
             draining: false,
+            rotation: None,
         }
     }
 
@@ -304,6 +302,7 @@ impl Connector {
         let step = self.joins.get(&name).map_or(Step::Routes, Progress::next);
         self.give_up(&name, step, &format!("the link closed again: {reason}"));
         self.reasons.insert(name.clone(), reason);
+        self.fell(&name, ctx);
         self.feed(Event::Unlinked(node), ctx);
         // If it was dialled and never came up.
         self.feed(Event::DialFailed(name), ctx);
@@ -337,7 +336,10 @@ impl Actor for Connector {
             }
         }
         self.feed(Event::Tick, ctx);
-        ctx.run_interval(PEER_TICK, |me, _| me.cluster.sweep());
+        ctx.run_interval(PEER_TICK, |me, ctx| {
+            me.cluster.sweep();
+            me.look_after_cookies(ctx);
+        });
     }
 }
 
@@ -380,7 +382,11 @@ impl Handler<News> for Connector {
         match fact {
             Fact::Linked(members) => self.linked(node, members, ctx),
             Fact::Unlinked(reason) => return self.unlinked(node, reason, ctx),
-            Fact::Broken => self.feed(Event::Unlinked(node), ctx),
+            Fact::Broken => {
+                self.feed(Event::Unlinked(node), ctx);
+                self.fell(&name, ctx);
+            }
+            Fact::Cookie(slip) => return self.cookie_slip(&name, slip, ctx),
             Fact::Suspect => self.feed(Event::Suspect(name.clone()), ctx),
             Fact::Trusted => self.feed(Event::Trusted(name.clone()), ctx),
             Fact::Members(records) => self.feed(
@@ -439,35 +445,6 @@ impl Handler<Join> for Connector {
         };
         ctx.run_later(JOIN_SETTLES_WITHIN * 2, late);
     }
-}
-
-impl Handler<Leave> for Connector {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) -> Self::Result {
-        tracing::info!("leaving the cluster");
-        self.feed(Event::Leave, ctx);
-        links_closed(&self.cluster)
-    }
-}
-
-impl Handler<Drain> for Connector {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
-        self.draining = true;
-        for row in self.cluster.board.rows() {
-            // A Peer that has just ended is closed already.
-            let _ = row.orders.cast(Order::Leave("shutdown"));
-        }
-        links_closed(&self.cluster)
-    }
-}
-
-fn links_closed(cluster: &Cluster) -> ResponseFuture<()> {
-    let board = cluster.board.clone();
-    // Who does not close in time is cut off with the tree.
-    Box::pin(async move { drop(timeout(DRAIN_LINKS_WITHIN, board.empty()).await) })
 }
 
 impl Handler<Status> for Connector {

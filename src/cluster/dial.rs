@@ -20,8 +20,10 @@ use super::wire::v1::{self, Answer, Hello, MemberRecord, Refusal};
 use super::wire::{self, VERSIONS, WireError};
 use crate::limits::{HANDSHAKE_DEADLINE, PEER_DOWN_AFTER};
 use crate::node_name::{NodeId, NodeName};
+use crate::registry::cookie::Fingerprint;
 use crate::registry::{
-    ClientError, HandshakeError, Identity, Purpose, Registration, RegistryClient, prove_as_client,
+    ClientError, Cookie, HandshakeError, Identity, Proved, Purpose, Registration, RegistryClient,
+    prove_as_client,
 };
 
 /// The steps of a join, in order.
@@ -190,7 +192,7 @@ impl DialError {
 fn step_of(error: &HandshakeError) -> Step {
     match error {
         HandshakeError::Versions { .. } => Step::Version,
-        HandshakeError::CookieMismatch { .. } => Step::Cookie,
+        error if error.is_of_cookie() => Step::Cookie,
         _ => Step::Connection,
     }
 }
@@ -232,26 +234,56 @@ pub async fn dial(cluster: Cluster, errand: &Errand) -> Result<Ticket, DialError
     let progress = &errand.progress;
     let registration = resolve(&cluster, errand).await?;
     progress.reach(Step::Registry, || format!("port {}", registration.port));
-    let stream = connect(&errand.name, &registration).await?;
-    let mut stream = encrypt(&cluster, &errand.name, stream).await?;
-    progress.reach(Step::Connection, || {
-        format!("{}:{}", errand.name.host(), registration.port)
-    });
-    let me = Identity::node(cluster.me.clone());
-    let (cookie, purpose) = (&cluster.cookie, Purpose::Link);
-    let proved = prove_as_client(&mut stream, cookie, purpose, &me, Some(&errand.name)).await;
-    let proved = proved.map_err(|error| told(error, &errand.name, stream.is_tls()))?;
+    let (proved, stream) = prove(&cluster, errand, &registration).await?;
     let node = proved
         .identity
         .node
         .ok_or(HandshakeError::Malformed { step: 4 })?;
-    let opened = timeout(HANDSHAKE_DEADLINE, open(&cluster, errand, &node, stream)).await;
+    let known = (&node, proved.cookie);
+    let opened = timeout(HANDSHAKE_DEADLINE, open(&cluster, errand, known, stream)).await;
     opened.map_err(|_| DialError::Silent(errand.name.clone()))?
+}
+
+/// Proves one cookie after the other until one is taken, each on a connection of its own.
+async fn prove(
+    cluster: &Cluster,
+    errand: &Errand,
+    registration: &Registration,
+) -> Result<(Proved, LinkStream), DialError> {
+    let mut refused = None;
+    for cookie in cluster.cookies.accepted(Instant::now()).valid {
+        match prove_with(cluster, errand, registration, &cookie).await {
+            Err(DialError::Handshake(error)) if error.is_of_cookie() => {
+                refused.get_or_insert(error);
+            }
+            proved => return proved,
+        }
+    }
+    Err(refused.expect("a jar has a current cookie").into())
+}
+
+async fn prove_with(
+    cluster: &Cluster,
+    errand: &Errand,
+    registration: &Registration,
+    cookie: &Cookie,
+) -> Result<(Proved, LinkStream), DialError> {
+    let stream = connect(&errand.name, registration).await?;
+    let mut stream = encrypt(cluster, &errand.name, stream).await?;
+    errand.progress.reach(Step::Connection, || {
+        format!("{}:{}", errand.name.host(), registration.port)
+    });
+    let me = Identity::node(cluster.me.clone());
+    let proved = prove_as_client(&mut stream, cookie, Purpose::Link, &me, Some(&errand.name)).await;
+    match proved {
+        Ok(proved) => Ok((proved, stream)),
+        Err(error) => Err(told(error, &errand.name, stream.is_tls())),
+    }
 }
 
 async fn resolve(cluster: &Cluster, errand: &Errand) -> Result<Registration, ClientError> {
     let me = Identity::node(cluster.me.clone());
-    RegistryClient::new(cluster.cookie.clone(), me, cluster.registry_port)
+    RegistryClient::new(cluster.cookies.clone(), me, cluster.registry_port)
         .resolve(&errand.name)
         .await
 }
@@ -316,7 +348,7 @@ fn told(error: HandshakeError, name: &NodeName, is_tls: bool) -> DialError {
 async fn open(
     cluster: &Cluster,
     errand: &Errand,
-    node: &NodeId,
+    (node, cookie): (&NodeId, Fingerprint),
     mut stream: LinkStream,
 ) -> Result<Ticket, DialError> {
     let version = wire::agree(&mut stream, VERSIONS).await?;
@@ -349,10 +381,9 @@ async fn open(
             received,
             members,
         } => {
-            let print = cluster.cookie.fingerprint();
             errand
                 .progress
-                .reach(Step::Cookie, || format!("both hold it, fingerprint {print}"));
+                .reach(Step::Cookie, || format!("both hold it, fingerprint {cookie}"));
             Ok(Ticket {
                 node,
                 link,
@@ -360,6 +391,7 @@ async fn open(
                 dialled: true,
                 received,
                 members,
+                cookie,
             })
         }
     }

@@ -7,8 +7,8 @@
 //! Dies of:  the end of ractor's node server or of our remote actor
 //!
 //! `ractor_cluster` carries a link after our own proof of the cookie: it is given the proven stream
-//! as an external transport. Its own door, which it insists on, is bound to a random loopback port,
-//! wants a secret derived from the cookie, and whatever still comes in through it is closed at once.
+//! as an external transport. Its own door, which it insists on, is bound to a random loopback port, and
+//! speaks TLS without a certificate: nobody gets through that handshake.
 //! Its registries are process-global: one node per process.
 
 use std::collections::HashMap;
@@ -23,11 +23,17 @@ use ractor::message::{BoxedDowncastErr, SerializedMessage};
 use ractor::{ActorProcessingErr, ActorRef, SupervisionEvent, pg};
 use ractor_cluster::node::{NodeConnectionMode, NodeServerSessionInformation};
 use ractor_cluster::{
-    BoxRead, BoxWrite, ClusterBidiStream, NodeEventSubscription, NodeServer, NodeServerMessage,
-    NodeSessionMessage,
+    BoxRead, BoxWrite, ClusterBidiStream, IncomingEncryptionMode, NodeEventSubscription, NodeServer,
+    NodeServerMessage, NodeSessionMessage,
 };
 use supervisors::{Caster, ChildSpec, Context, ExitReason, InitError, Shutdown};
 use tokio::io::BufReader;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::version::TLS13;
 
 use super::Cluster;
 use super::stream::LinkStream;
@@ -36,6 +42,10 @@ use crate::limits::LINK_READ_BUFFER_BYTES;
 
 /// ractor's group of the remote actors that take our frames, one per node.
 const GROUP: &str = "ermine.links";
+
+/// What ractor's own handshake proves. It cannot change with the cookie while links stand, and need not be
+/// secret: what is handed to ractor has been proved, and nothing else comes in.
+const NO_SECRET: &str = "proved before";
 
 /// Longest wait for what is left of an earlier node server of this process.
 const BURIAL_MAX: Duration = Duration::from_secs(2);
@@ -310,9 +320,8 @@ impl Dist {
         // The incarnation is part of ractor's node name: a later life never meets a ghost's session.
         let life = format!("{}.{:x}", cluster.me.incarnation, std::process::id());
         let name = cluster.me.name.to_string();
-        let secret = cluster.cookie.derived_secret("ractor node server");
         let mode = Some(NodeConnectionMode::Isolated);
-        let server = NodeServer::new(0, secret, name, life, None, mode)
+        let server = NodeServer::new(0, NO_SECRET.to_owned(), name, life, Some(door()?), mode)
             .with_listen_addr(Ipv4Addr::LOCALHOST.into())
             .with_max_inbound_frame_size(FRAME_BYTES_MAX as u64 + 1024);
         let (server, server_ends) = ractor::Actor::spawn(None, server, ()).await?;
@@ -327,6 +336,26 @@ impl Dist {
             end,
             ends: vec![end_ends, server_ends],
         })
+    }
+}
+
+/// A door through which nobody comes: without a certificate no handshake of TLS can end well.
+fn door() -> Result<IncomingEncryptionMode, InitError> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| InitError::failed(format!("TLS cannot be used: {error}")))?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(NoCertificate));
+    Ok(IncomingEncryptionMode::Tls(TlsAcceptor::from(Arc::new(config))))
+}
+
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesServerCert for NoCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        None
     }
 }
 

@@ -28,6 +28,7 @@ use super::wire::{self, VERSIONS, WireError};
 use crate::limits::{GATE_HANDSHAKES_MAX, HANDSHAKE_DEADLINE, PROOF_FAILURE_WINDOW};
 use crate::node_name::NodeId;
 use crate::registry::attempts::Attempts;
+use crate::registry::cookie::Fingerprint;
 use crate::registry::{HandshakeError, Identity, Proved, Purpose, prove_as_server};
 
 /// Pause after the system refused to accept (no file descriptors left).
@@ -224,7 +225,8 @@ async fn greet(
         stream => stream,
     };
     let node = proved.identity.node.ok_or(Turned::NotANode)?;
-    let ticket = timeout(HANDSHAKE_DEADLINE, open(cluster, node, stream)).await;
+    let known = (node, proved.cookie);
+    let ticket = timeout(HANDSHAKE_DEADLINE, open(cluster, known, stream)).await;
     let ticket = ticket.map_err(|_| Turned::Silent)??;
     ticket.settle(cluster).await?;
     Ok(())
@@ -240,7 +242,7 @@ async fn prove(cluster: &Cluster, stream: TcpStream) -> Result<(Proved, LinkStre
         (LinkStream::Plain(_), Some(_)) => &[Purpose::Control],
         (LinkStream::Plain(_), None) => &[Purpose::Link, Purpose::Control],
     };
-    match prove_as_server(&mut stream, &cluster.cookie, doors, &cluster.me).await {
+    match prove_as_server(&mut stream, &cluster.cookies, doors, &cluster.me).await {
         Ok(proved) => Ok((proved, stream)),
         Err(HandshakeError::WrongDoor { asked: Purpose::Link }) => Err(Turned::Plain),
         Err(error) => Err(error.into()),
@@ -263,7 +265,11 @@ fn is_loopback(address: IpAddr) -> bool {
 }
 
 /// The opening of docs/PROTOCOL.md, "Links between nodes", as the acceptor.
-async fn open(cluster: &Cluster, node: NodeId, mut stream: LinkStream) -> Result<Ticket, Turned> {
+async fn open(
+    cluster: &Cluster,
+    (node, cookie): (NodeId, Fingerprint),
+    mut stream: LinkStream,
+) -> Result<Ticket, Turned> {
     wire::agree(&mut stream, VERSIONS).await?;
     let hello = wire::get(&mut stream).await?;
     let hello: Hello = v1::decode(&hello).map_err(Turned::Wire)?;
@@ -286,6 +292,7 @@ async fn open(cluster: &Cluster, node: NodeId, mut stream: LinkStream) -> Result
             dialled: false,
             received,
             members,
+            cookie,
         }),
     }
 }

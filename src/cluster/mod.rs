@@ -7,6 +7,7 @@
 //! | messages: numbers, window, resume | [`lane`], a value |
 //! | routes: snapshot, deltas | [`mod@slice`], a value |
 //! | retained messages: what differs, what is asked | [`retained`], a value |
+//! | a new cookie for all members | [`rotation`], a value |
 //! | frames and their bytes | [`wire`] |
 //! | what outlives the processes | [`board`] |
 //! | the carrier, the only file that says `ractor` | [`dist`] |
@@ -27,7 +28,7 @@ use supervisors::{DynamicSupervisor, Name};
 use crate::broker::office::Office;
 use crate::broker::router::Router;
 use crate::node_name::NodeId;
-use crate::registry::Cookie;
+use crate::registry::CookieJar;
 
 pub mod board;
 pub mod connector;
@@ -42,6 +43,7 @@ pub mod owners;
 pub mod ownership;
 pub mod peer;
 pub mod retained;
+pub mod rotation;
 pub mod slice;
 pub mod status;
 pub mod stream;
@@ -52,8 +54,10 @@ pub mod wire;
 pub struct Cluster {
     /// This node.
     pub me: NodeId,
-    /// Its cookie.
-    pub cookie: Cookie,
+    /// Its cookies: one, but for a while after a rotation.
+    pub cookies: CookieJar,
+    /// The file of its cookie, unless that came from the environment.
+    pub cookie_file: Option<PathBuf>,
     /// Port of the registries of all hosts.
     pub registry_port: u16,
     /// Where the members are remembered.
@@ -82,7 +86,7 @@ impl Cluster {
     /// The wing of a node whose own port is `gate_port`, 0 for any.
     #[must_use]
     pub fn new(
-        (me, cookie): (NodeId, Cookie),
+        (me, cookies): (NodeId, CookieJar),
         registry_port: u16,
         gate_port: u16,
         members_file: PathBuf,
@@ -91,7 +95,8 @@ impl Cluster {
     ) -> Self {
         Self {
             me,
-            cookie,
+            cookies,
+            cookie_file: None,
             registry_port,
             members_file,
             arbiter: arbiter.clone(),

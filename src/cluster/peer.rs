@@ -22,6 +22,7 @@ use super::dist::{Carried, Cut, FromDist};
 use super::lane::Lane;
 use super::owners::LinkFell;
 use super::ownership::Slip;
+use super::rotation::CookieSlip;
 use super::slice::Out;
 use super::wire::v1::{self, Frame, MemberRecord};
 use crate::broker::links::{Bell, Inbound, LinkDown, RouteDelta, RouteVersion, Slice, SliceHeld};
@@ -45,6 +46,8 @@ pub enum Order {
     Members(Vec<MemberRecord>),
     /// Tell the other side about client ids.
     Ownership(Vec<Slip>),
+    /// Tell the other side about the cookie.
+    Cookie(CookieSlip),
     /// Say why we go, and close.
     Leave(&'static str),
     /// Close: a later life of that node was welcomed.
@@ -124,7 +127,7 @@ impl Peer {
             None => Lane::new(ticket.received),
         };
         lane.outbox().open(ctx.myself().caster());
-        let row = Row::new(node.clone(), orders.clone(), ctx.myself().caster());
+        let row = Row::new(node.clone(), orders.clone(), ctx.myself().caster(), ticket.cookie);
         cluster.board.insert(row);
         let mut peer = Self {
             connection: Connection::new(ticket.link),
@@ -387,6 +390,7 @@ impl Handler<Order> for Peer {
         match order {
             Order::Members(members) => self.send(&Frame::Members { members }, ctx),
             Order::Ownership(slips) => self.send(&Frame::Ownership(slips), ctx),
+            Order::Cookie(slip) => self.send(&Frame::Cookie(slip), ctx),
             Order::Leave(reason) if self.connection.sender.is_some() => {
                 self.leaving = Some(reason);
                 self.send(&Frame::Leaving { reason }, ctx);

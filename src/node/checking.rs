@@ -57,14 +57,14 @@ pub(super) struct Checker {
 
 impl Checker {
     pub(super) fn new(plan: &Plan) -> Self {
-        let cookie = &plan.cookie;
+        let cookies = &plan.cookies;
         let port = plan.config.registry_port;
         Self {
             me: plan.config.name.clone(),
-            registry: RegistryClient::new(cookie.clone(), Identity::node(plan.tables().node.clone()), port),
-            operator: Operator::new(cookie.clone(), plan.endpoint),
+            registry: RegistryClient::new(cookies.clone(), Identity::node(plan.tables().node.clone()), port),
+            operator: Operator::new(cookies.clone(), plan.endpoint),
             registry_port: port,
-            fingerprint: cookie.fingerprint().to_string(),
+            fingerprint: cookies.current().fingerprint().to_string(),
         }
     }
 
@@ -366,7 +366,7 @@ fn unreached(other: &NodeName, error: AskError) -> Fault {
 fn step_of(error: &HandshakeError, otherwise: &'static str) -> &'static str {
     match error {
         HandshakeError::Versions { .. } => "version",
-        HandshakeError::CookieMismatch { .. } => "cookie",
+        error if error.is_of_cookie() => "cookie",
         _ => otherwise,
     }
 }

@@ -40,7 +40,7 @@ pub fn outline(config: Config) -> Result<Vec<Outline>, String> {
         let arbiters = Arbiters::new(workers, here.clone(), here);
         let plan = Plan::new(
             config,
-            (cookie, None),
+            (cookie.into(), None),
             Arc::default(),
             endpoint,
             (doors, entrance),

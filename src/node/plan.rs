@@ -23,7 +23,7 @@ use crate::cluster::stream::LinkTls;
 use crate::config::Config;
 use crate::limits::{REGISTRY_LISTENER_BYTES_MAX, REGISTRY_LISTENERS_MAX};
 use crate::node_name::{Incarnation, NodeId};
-use crate::registry::{Announcement, Cookie, Endpoint, Registry, RegistryConfig};
+use crate::registry::{Announcement, CookieJar, Endpoint, Registry, RegistryConfig};
 
 /// The plan of a node; cloning shares it.
 #[derive(Clone)]
@@ -33,8 +33,8 @@ pub struct Plan(Arc<Inner>);
 pub struct Inner {
     /// What the operator set.
     pub config: Config,
-    /// The cookie.
-    pub cookie: Cookie,
+    /// The cookie, and after a rotation those of before.
+    pub cookies: CookieJar,
     /// How links are encrypted, if they are.
     pub link_tls: Option<LinkTls>,
     /// Who may come in, and do what.
@@ -82,7 +82,7 @@ impl Plan {
     #[must_use]
     pub fn new(
         config: Config,
-        (cookie, link_tls): (Cookie, Option<LinkTls>),
+        (cookies, link_tls): (CookieJar, Option<LinkTls>),
         keyring: Arc<Keyring>,
         endpoint: Endpoint,
         (doors, entrance): (Vec<Door>, Option<Entrance>),
@@ -91,7 +91,7 @@ impl Plan {
         let names = Names::new(arbiters.all.len());
         Self(Arc::new(Inner {
             config,
-            cookie,
+            cookies,
             link_tls,
             keyring,
             endpoint,
@@ -178,7 +178,7 @@ impl Plan {
             None => self.config.dist_port,
         };
         let arbiter = &self.arbiters.all[self.arbiters.cluster()];
-        let me = (self.tables().node.clone(), self.cookie.clone());
+        let me = (self.tables().node.clone(), self.cookies.clone());
         let file = self.members_file();
         let mut wing = Cluster::new(
             me,
@@ -189,6 +189,7 @@ impl Plan {
             &self.names.router,
         );
         wing.tls = self.link_tls.clone();
+        wing.cookie_file = self.config.cookie.file().map(Into::into);
         let wing = match self.wing() {
             Some(before) if before.me == wing.me => wing.heir_of(&before),
             _ => wing,
@@ -220,7 +221,7 @@ impl Plan {
             listeners: listeners.clone(),
         };
         RegistryConfig {
-            cookie: self.cookie.clone(),
+            cookies: self.cookies.clone(),
             me: self.tables().node.clone(),
             endpoint: self.endpoint,
             announcement: Arc::new(announcement),

@@ -8,10 +8,11 @@ use tokio::sync::mpsc;
 use super::Plan;
 use super::checking::Checker;
 use super::draining::drain;
+use super::rotating::rotate;
 use crate::admin::control::Surroundings;
 use crate::admin::protocol::{
     self, ClientEntry, ClusterStatus, DrainOrder, Greeting, JoinStep, ListenerEntry, NodeStatus, Reach,
-    RouteEntry,
+    RotateOrder, Rotated, RouteEntry,
 };
 use crate::broker::clients::{self, Known, ListClients};
 use crate::broker::door::Door;
@@ -337,6 +338,10 @@ impl Surroundings for Rooms {
 
     fn reload(&self) -> LocalBoxFuture<'_, Vec<Result<String, String>>> {
         Box::pin(self.0.reload())
+    }
+
+    fn rotate(&self, order: RotateOrder) -> LocalBoxFuture<'_, Result<Rotated, String>> {
+        Box::pin(async move { rotate(&self.0, &order).await })
     }
 
     fn lose_route(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>> {

@@ -14,10 +14,10 @@ use tokio::sync::watch;
 
 use crate::node_name::{NodeId, NodeName};
 use crate::registry::client::{ClientError, RegistryClient};
-use crate::registry::cookie::Cookie;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::handshake::Identity;
 use crate::registry::holder::{Holder, Problem, Role};
+use crate::registry::jar::CookieJar;
 use crate::registry::server::TurnedAway;
 use crate::registry::wire::{Announcement, NameList, Registration};
 
@@ -25,7 +25,7 @@ use crate::registry::wire::{Announcement, NameList, Registration};
 #[derive(Clone)]
 pub struct RegistryConfig {
     /// The cluster's secret.
-    pub cookie: Cookie,
+    pub cookies: CookieJar,
     /// Who we are.
     pub me: NodeId,
     /// Where the registry of this host is.
@@ -100,7 +100,7 @@ impl Registry {
     /// None: whatever keeps the name from being held is retried, and the node goes on without.
     pub fn init(config: &RegistryConfig) -> Result<Self, InitError> {
         let RegistryConfig {
-            cookie,
+            cookies,
             me,
             endpoint,
             announcement,
@@ -108,11 +108,11 @@ impl Registry {
         let (announcement, announced) = watch::channel(announcement());
         let (role_sender, role) = watch::channel(Role::Seeking { problem: None });
         let client = RegistryClient::new(
-            cookie.clone(),
+            cookies.clone(),
             Identity::node(me.clone()),
             endpoint.contact.port(),
         );
-        let holder = Holder::new(cookie, me, endpoint, announced, role_sender);
+        let holder = Holder::new(cookies, me, endpoint, announced, role_sender);
         Ok(Self {
             holder: Some(holder),
             role,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -12,6 +13,7 @@ use crate::node_name::{NodeId, NodeName};
 use crate::registry::cookie::Cookie;
 use crate::registry::endpoint::{PORT_VARIABLE, bare_host};
 use crate::registry::handshake::{HandshakeError, Identity, Purpose, prove_as_client};
+use crate::registry::jar::CookieJar;
 use crate::registry::wire::{
     self, Announcement, FrameError, NameList, Refusal, Registration, Reply, Request,
 };
@@ -19,7 +21,7 @@ use crate::registry::wire::{
 /// Asks registries, each question on its own connection, except for a [`Lease`].
 #[derive(Clone, Debug)]
 pub struct RegistryClient {
-    cookie: Cookie,
+    cookies: CookieJar,
     me: Identity,
     port: u16,
 }
@@ -88,6 +90,12 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    fn is_of_cookie(&self) -> bool {
+        matches!(self, Self::Handshake { error, .. } if error.is_of_cookie())
+    }
+}
+
 /// A registration that lives as long as this value.
 #[derive(Debug)]
 pub struct Lease {
@@ -102,8 +110,9 @@ pub struct Lease {
 impl RegistryClient {
     /// A client that looks for registries at `port` of each host.
     #[must_use]
-    pub fn new(cookie: Cookie, me: Identity, port: u16) -> Self {
-        Self { cookie, me, port }
+    pub fn new(cookies: impl Into<CookieJar>, me: Identity, port: u16) -> Self {
+        let cookies = cookies.into();
+        Self { cookies, me, port }
     }
 
     /// All names on a host.
@@ -160,7 +169,22 @@ impl RegistryClient {
         }
     }
 
+    /// Proves one cookie after the other until one is taken, each on a connection of its own.
     async fn connect(&self, host: &str) -> Result<Asked, ClientError> {
+        let mut refused = None;
+        for cookie in self.cookies.accepted(Instant::now()).valid {
+            match self.connect_with(host, &cookie).await {
+                // What is told in the end is about the current one.
+                Err(error @ ClientError::Handshake { .. }) if error.is_of_cookie() => {
+                    refused.get_or_insert(error);
+                }
+                connected => return connected,
+            }
+        }
+        Err(refused.expect("a jar has a current cookie"))
+    }
+
+    async fn connect_with(&self, host: &str, cookie: &Cookie) -> Result<Asked, ClientError> {
         let host = bare_host(host);
         let place = if host.contains(':') {
             format!("[{host}]:{}", self.port)
@@ -183,7 +207,7 @@ impl RegistryClient {
         stream
             .set_nodelay(true)
             .map_err(|error| unreachable(error.to_string()))?;
-        match prove_as_client(&mut stream, &self.cookie, Purpose::Registry, &self.me, None).await {
+        match prove_as_client(&mut stream, cookie, Purpose::Registry, &self.me, None).await {
             Ok(_) => Ok(Asked { stream, place }),
             Err(HandshakeError::NotErmine | HandshakeError::Reflected | HandshakeError::WrongDoor { .. }) => {
                 Err(ClientError::NotARegistry { place })

@@ -5,17 +5,19 @@
 //! same rules, because mounted secrets are links; whoever can plant a link in that directory could
 //! plant a cookie too.
 
-use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hkdf::Hkdf;
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
+
+mod file;
 
 /// The environment variable that holds a cookie's text.
 pub const COOKIE_VARIABLE: &str = "ERMINE_COOKIE";
@@ -107,6 +109,14 @@ pub enum CookieError {
     /// Neither flag, variable nor home directory.
     #[error("there is no place for a cookie: set --cookie-file, {COOKIE_VARIABLE} or HOME")]
     Nowhere,
+    /// It could not be replaced by a new cookie; the old file stands.
+    #[error("cookie file {path} cannot be rewritten ({cause}): write the new cookie there yourself")]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: String,
+    },
     /// The system gave no random bytes.
     #[error("no cookie could be made because the system's random source failed ({0}): try again")]
     NoRandom(String),
@@ -126,10 +136,10 @@ impl Cookie {
             },
         };
         // Looked at before it is opened, because opening a fifo would wait for its writer.
-        check_kind(path, &fs::metadata(path).map_err(unreadable)?)?;
-        let file = File::open(path).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
-        check_kind(path, &metadata)?;
+        file::check_kind(path, &fs::metadata(path).map_err(unreadable)?)?;
+        let open = File::open(path).map_err(unreadable)?;
+        let metadata = open.metadata().map_err(unreadable)?;
+        file::check_kind(path, &metadata)?;
         let mode = metadata.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(CookieError::Exposed {
@@ -139,7 +149,7 @@ impl Cookie {
         }
         // Reserved at once: a growing buffer would leave pieces of the secret behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(COOKIE_BYTES_MAX + 3));
-        file.take(COOKIE_BYTES_MAX as u64 + 3)
+        open.take(COOKIE_BYTES_MAX as u64 + 3)
             .read_to_end(&mut bytes)
             .map_err(unreadable)?;
         Self::new(bytes, || path.display().to_string())
@@ -154,11 +164,26 @@ impl Cookie {
     pub fn load_or_create(path: &Path) -> Result<Self, CookieError> {
         match Self::load(path) {
             Err(CookieError::Missing(_)) => {
-                create(path)?;
+                file::create(path)?;
                 Self::load(path)
             }
             loaded => loaded,
         }
+    }
+
+    /// A new cookie of 256 random bits, as hex.
+    ///
+    /// # Errors
+    /// [`CookieError::NoRandom`].
+    pub fn random() -> Result<Self, CookieError> {
+        let mut random = Zeroizing::new([0; COOKIE_RANDOM_BYTES]);
+        getrandom::fill(&mut *random).map_err(|error| CookieError::NoRandom(error.to_string()))?;
+        // Reserved at once, as in `load`.
+        let mut text = Zeroizing::new(Vec::with_capacity(2 * COOKIE_RANDOM_BYTES));
+        for byte in random.iter() {
+            text.extend([byte >> 4, byte & 15].map(|half| b"0123456789abcdef"[usize::from(half)]));
+        }
+        Ok(Self(Arc::new(text)))
     }
 
     /// A cookie from the text of `ERMINE_COOKIE`.
@@ -171,7 +196,10 @@ impl Cookie {
         })
     }
 
-    fn new(mut bytes: Zeroizing<Vec<u8>>, place: impl Fn() -> String) -> Result<Self, CookieError> {
+    pub(super) fn new(
+        mut bytes: Zeroizing<Vec<u8>>,
+        place: impl Fn() -> String,
+    ) -> Result<Self, CookieError> {
         while matches!(bytes.last(), Some(b'\n' | b'\r')) {
             bytes.pop();
         }
@@ -192,6 +220,24 @@ impl Cookie {
         Ok(Self(Arc::new(bytes)))
     }
 
+    /// Whether [`Cookie::replace`] would find a folder that it may write to; if the file holds this cookie
+    /// already, it need not.
+    ///
+    /// # Errors
+    /// [`CookieError::Unwritable`].
+    pub fn replaceable(&self, path: &Path) -> Result<(), CookieError> {
+        file::replaceable(self, path)
+    }
+
+    /// Writes this cookie into the file in place of the one that is there: whole or not at all, mode 0600.
+    /// A file that holds it already is left alone: nodes of one host may share it.
+    ///
+    /// # Errors
+    /// [`CookieError::Unwritable`], [`CookieError::NoRandom`]; the old file stands.
+    pub fn replace(&self, path: &Path) -> Result<(), CookieError> {
+        file::replace(self, path)
+    }
+
     /// What the operator may compare with the fingerprint on another host.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
@@ -200,13 +246,15 @@ impl Cookie {
         Fingerprint(short)
     }
 
-    /// A secret that follows from the cookie and does not give it away, as hex; for whoever wants a
-    /// text, each with its own label.
+    /// Whether two cookies are one; in constant time, unless their lengths differ.
     #[must_use]
-    pub fn derived_secret(&self, label: &str) -> String {
-        let mut key = Zeroizing::new([0; COOKIE_RANDOM_BYTES]);
-        self.derive(&[b"derived secret", label.as_bytes()], &mut *key);
-        key.iter().map(|byte| format!("{byte:02x}")).collect()
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.0.as_slice().ct_eq(other.0.as_slice()).into()
+    }
+
+    /// The text for those few that write or seal it.
+    pub(super) fn expose(&self) -> &[u8] {
+        &self.0
     }
 
     /// A key for one purpose and role: HKDF-SHA256 of the cookie under `info`.
@@ -232,74 +280,6 @@ impl fmt::Display for Fingerprint {
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-fn check_kind(path: &Path, metadata: &fs::Metadata) -> Result<(), CookieError> {
-    if metadata.is_file() {
-        return Ok(());
-    }
-    let kind = if metadata.is_dir() {
-        "a directory"
-    } else {
-        "a fifo, socket or device"
-    };
-    Err(CookieError::NotAFile {
-        path: path.into(),
-        kind,
-    })
-}
-
-/// Writes beside the target, then links: `link` fails where something stands, so no cookie is ever
-/// overwritten, and a second node never reads a file that is made but not yet filled.
-fn create(path: &Path) -> Result<(), CookieError> {
-    let mut random = Zeroizing::new([0; COOKIE_RANDOM_BYTES]);
-    getrandom::fill(&mut *random).map_err(|error| CookieError::NoRandom(error.to_string()))?;
-    let mut text = Zeroizing::new(String::with_capacity(2 * COOKIE_RANDOM_BYTES + 1));
-    random.iter().for_each(|byte| push_hex(&mut text, *byte));
-    text.push('\n');
-
-    let mut suffix = [0; 8];
-    getrandom::fill(&mut suffix).map_err(|error| CookieError::NoRandom(error.to_string()))?;
-    let mut draft = OsString::from(path);
-    draft.push(format!(".{:016x}", u64::from_be_bytes(suffix)));
-    let draft = PathBuf::from(draft);
-    let made = write_new(&draft, text.as_bytes()).and_then(|()| fs::hard_link(&draft, path));
-    let _ = fs::remove_file(&draft);
-    let made = match made {
-        // A file system without hard links; the window in which the file is empty is accepted there.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
-            ) =>
-        {
-            write_new(path, text.as_bytes())
-        }
-        made => made,
-    };
-    match made {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(CookieError::Uncreatable {
-            path: path.into(),
-            cause: error.to_string(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o400)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn push_hex(text: &mut String, byte: u8) {
-    for digit in [byte >> 4, byte & 15] {
-        text.push(char::from_digit(digit.into(), 16).expect("a half byte is a hex digit"));
     }
 }
 
@@ -342,6 +322,15 @@ impl CookieSource {
         match self {
             Self::File(path) => Cookie::load_or_create(path),
             Self::Environment(text) => Cookie::from_text(text),
+        }
+    }
+
+    /// The file, if it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Environment(_) => None,
         }
     }
 

@@ -7,13 +7,13 @@
 //! | client | awaits (2) | `Challenge` | says (3) `ClientProof`, awaits (4); no common version: fails |
 //! | server | awaits (3) | `ClientProof` | says (4) `ServerProof`, done; proof wrong: says `Refused` |
 //! | client | awaits (4) | `ServerProof` | done; proof wrong: fails |
-//! | client | awaits (4) | `Refused` | fails: cookie mismatch |
+//! | client | awaits (4) | `Refused` | fails: cookie mismatch, or replaced |
 //! | both | any | anything else | fails, says nothing |
 
 use std::fmt;
 
 use crate::node_name::{NodeId, NodeName};
-use crate::registry::cookie::Cookie;
+use crate::registry::cookie::{Cookie, Fingerprint};
 
 mod failure;
 mod frames;
@@ -125,6 +125,8 @@ pub struct Proved {
     pub purpose: Purpose,
     /// The version both speak from here on.
     pub version: u16,
+    /// The cookie that both sides proved, where one holds several.
+    pub cookie: Fingerprint,
 }
 
 /// What a value answers to a frame.
@@ -253,8 +255,14 @@ impl Client {
                 .as_ref()
                 .map_or_else(|| "the node there".into(), NodeName::to_string),
         };
-        if frames::is_refused(frame) {
-            return Err(mismatch());
+        match frames::refusal(frame) {
+            Some(frames::Refusal::Mismatch) => return Err(mismatch()),
+            Some(frames::Refusal::Replaced) => {
+                return Err(HandshakeError::CookieReplaced {
+                    ours: self.cookie.fingerprint(),
+                });
+            }
+            None => {}
         }
         let proof = ServerProof::decode(frame)?;
         if !transcript.verify(&self.cookie, Role::Server, frame) {
@@ -279,6 +287,7 @@ impl Client {
                         identity,
                         purpose: self.purpose,
                         version,
+                        cookie: self.cookie.fingerprint(),
                     },
                 })
             }
@@ -288,7 +297,10 @@ impl Client {
 
 /// The side that was dialled.
 pub struct Server {
-    cookie: Cookie,
+    /// Good, the one that is held up to now first. Never empty.
+    cookies: Vec<Cookie>,
+    /// Good no more: who proves one of these is told so.
+    retired: Vec<Cookie>,
     me: NodeId,
     doors: Vec<Purpose>,
     versions: Versions,
@@ -313,13 +325,22 @@ impl Server {
     #[must_use]
     pub fn new(cookie: Cookie, me: NodeId, doors: &[Purpose], versions: Versions, nonce: Nonce) -> Self {
         Self {
-            cookie,
+            cookies: vec![cookie],
+            retired: Vec::new(),
             me,
             doors: doors.to_vec(),
             versions,
             binding: Vec::new(),
             state: ServerState::AwaitsHello { nonce },
         }
+    }
+
+    /// Takes other cookies too, and tells those who prove one that was taken once.
+    #[must_use]
+    pub fn also_taking(mut self, valid: &[Cookie], retired: &[Cookie]) -> Self {
+        self.cookies.extend_from_slice(valid);
+        self.retired.extend_from_slice(retired);
+        self
     }
 
     /// As [`Client::bound_to`].
@@ -387,20 +408,11 @@ impl Server {
         frame: &[u8],
     ) -> Result<Step, HandshakeError> {
         let proof = ClientProof::decode(frame)?;
-        if !transcript.verify(&self.cookie, Role::Client, frame) {
-            let with = match &proof.identity.node {
-                Some(node) => format!("a node that calls itself {}", node.name),
-                None => "an ermine command".into(),
-            };
-            let error = HandshakeError::CookieMismatch {
-                ours: self.cookie.fingerprint(),
-                with,
-            };
-            return Ok(Step::Refuse {
-                say: frames::refused(),
-                error,
-            });
-        }
+        let proves = |cookie: &&Cookie| transcript.verify(cookie, Role::Client, frame);
+        let Some(cookie) = self.cookies.iter().find(proves) else {
+            let replaced = self.retired.iter().any(|cookie| proves(&cookie));
+            return Ok(self.refused(&proof, replaced));
+        };
         if proof.version != version {
             return Err(HandshakeError::Malformed { step: 3 });
         }
@@ -423,7 +435,7 @@ impl Server {
             verdict,
             node: self.me.clone(),
         };
-        let say = transcript.seal(&self.cookie, Role::Server, answer.encode());
+        let say = transcript.seal(cookie, Role::Server, answer.encode());
         Ok(match error {
             Some(error) => Step::Refuse { say, error },
             None => Step::Done {
@@ -432,9 +444,31 @@ impl Server {
                     identity: proof.identity,
                     purpose,
                     version,
+                    cookie: cookie.fingerprint(),
                 },
             },
         })
+    }
+
+    /// (3) came and proves none of our cookies.
+    fn refused(&self, proof: &ClientProof, replaced: bool) -> Step {
+        let ours = self.cookies[0].fingerprint();
+        let with = match &proof.identity.node {
+            Some(node) => format!("a node that calls itself {}", node.name),
+            None => "an ermine command".into(),
+        };
+        if replaced {
+            let (say, error) = (
+                frames::refused(frames::Refusal::Replaced),
+                HandshakeError::HoldsReplaced { ours, with },
+            );
+            return Step::Refuse { say, error };
+        }
+        let (say, error) = (
+            frames::refused(frames::Refusal::Mismatch),
+            HandshakeError::CookieMismatch { ours, with },
+        );
+        Step::Refuse { say, error }
     }
 }
 

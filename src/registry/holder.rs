@@ -23,9 +23,9 @@ use tokio::time::sleep;
 use crate::limits::{REGISTRY_RACE_JITTER_MAX, REGISTRY_RETRY_PAUSE};
 use crate::node_name::NodeId;
 use crate::registry::client::{ClientError, Lease, RegistryClient};
-use crate::registry::cookie::Cookie;
 use crate::registry::endpoint::{ADDRESS_VARIABLE, Endpoint, PORT_VARIABLE, is_loopback_host};
 use crate::registry::handshake::Identity;
+use crate::registry::jar::CookieJar;
 use crate::registry::server::Server;
 use crate::registry::wire::{Announcement, Refusal};
 
@@ -72,7 +72,7 @@ pub enum Problem {
 
 /// What it takes to hold a name.
 pub struct Holder {
-    cookie: Cookie,
+    cookies: CookieJar,
     me: NodeId,
     endpoint: Endpoint,
     announcement: watch::Receiver<Announcement>,
@@ -83,14 +83,14 @@ impl Holder {
     /// A holder that writes into `role` how it stands.
     #[must_use]
     pub fn new(
-        cookie: Cookie,
+        cookies: impl Into<CookieJar>,
         me: NodeId,
         endpoint: Endpoint,
         announcement: watch::Receiver<Announcement>,
         role: watch::Sender<Role>,
     ) -> Self {
         Self {
-            cookie,
+            cookies: cookies.into(),
             me,
             endpoint,
             announcement,
@@ -101,7 +101,7 @@ impl Holder {
     /// Holds the name for as long as it is polled.
     pub async fn hold(mut self) -> Infallible {
         let identity = Identity::node(self.me.clone());
-        let client = RegistryClient::new(self.cookie.clone(), identity, self.endpoint.contact.port());
+        let client = RegistryClient::new(self.cookies.clone(), identity, self.endpoint.contact.port());
         let mut pause = REGISTRY_RETRY_PAUSE.0;
         loop {
             match self.attempt(&client).await {
@@ -137,7 +137,7 @@ impl Holder {
 
     async fn serve(&mut self, listener: TcpListener) -> Result<(), Problem> {
         let server = Rc::new(Server::new(
-            self.cookie.clone(),
+            self.cookies.clone(),
             self.me.clone(),
             self.endpoint.bind,
         ));

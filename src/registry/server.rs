@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 use crate::limits::{REGISTRY_ANSWER_MAX, REGISTRY_CONNECTIONS_MAX, REGISTRY_IDLE_MAX};
 use crate::node_name::{NodeId, NodeName};
 use crate::registry::attempts::{Attempts, NotNow};
-use crate::registry::cookie::Cookie;
 use crate::registry::handshake::{HandshakeError, Proved, Purpose, prove_as_server};
+use crate::registry::jar::CookieJar;
 use crate::registry::names::{LeaseId, Names};
 use crate::registry::wire::{self, Announcement, NameList, Refusal, Registration, Reply, Request};
 
@@ -39,7 +39,7 @@ pub struct TurnedAway {
 
 /// The registry that this node serves.
 pub struct Server {
-    cookie: Cookie,
+    cookies: CookieJar,
     me: NodeId,
     address: SocketAddr,
     names: RefCell<Names>,
@@ -51,9 +51,9 @@ pub struct Server {
 impl Server {
     /// A registry bound to `address` with no names yet.
     #[must_use]
-    pub fn new(cookie: Cookie, me: NodeId, address: SocketAddr) -> Self {
+    pub fn new(cookies: impl Into<CookieJar>, me: NodeId, address: SocketAddr) -> Self {
         Self {
-            cookie,
+            cookies: cookies.into(),
             me,
             address,
             names: RefCell::default(),
@@ -151,7 +151,7 @@ impl Server {
     }
 
     async fn connection(&self, mut stream: TcpStream, from: SocketAddr) {
-        let proved = prove_as_server(&mut stream, &self.cookie, &[Purpose::Registry], &self.me).await;
+        let proved = prove_as_server(&mut stream, &self.cookies, &[Purpose::Registry], &self.me).await;
         self.attempts
             .borrow_mut()
             .end(from.ip(), proved.is_ok(), Instant::now());
@@ -167,7 +167,7 @@ impl Server {
             Err(error) => {
                 self.count(|turned_away| turned_away.unproved += 1);
                 match error {
-                    HandshakeError::CookieMismatch { .. } | HandshakeError::Versions { .. } => {
+                    error if error.is_of_cookie() || matches!(error, HandshakeError::Versions { .. }) => {
                         tracing::warn!("registry: a connection from {} was refused: {error}", from.ip());
                     }
                     error => tracing::debug!("registry: a connection from {} failed: {error}", from.ip()),

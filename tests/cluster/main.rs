@@ -15,6 +15,7 @@ mod mistakes;
 mod ownership;
 mod partition;
 mod retained;
+mod rotation;
 mod routes;
 mod shared;
 mod suback;

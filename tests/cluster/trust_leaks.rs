@@ -39,12 +39,12 @@ fn holds(cookie: &str, bytes: &[u8]) -> bool {
 }
 
 #[track_caller]
-fn assert_clean(what: &str, cookie: &str, bytes: &[u8]) {
+pub(crate) fn assert_clean(what: &str, cookie: &str, bytes: &[u8]) {
     assert!(!holds(cookie, bytes), "{what} shows the cookie:\n{}", text(bytes));
 }
 
 /// Every file below a folder but the cookie's own.
-fn assert_folder_clean(folder: &Path, cookie: &str, except: &Path) {
+pub(crate) fn assert_folder_clean(folder: &Path, cookie: &str, except: &Path) {
     for entry in std::fs::read_dir(folder)
         .expect("a folder")
         .map(|entry| entry.expect("an entry"))
@@ -63,7 +63,7 @@ fn assert_folder_clean(folder: &Path, cookie: &str, except: &Path) {
 }
 
 /// The words and the environment of every process that belongs to the node, and the words of all others.
-fn assert_processes_clean(node: &Node, cookie: &str) {
+pub(crate) fn assert_processes_clean(node: &Node, cookie: &str) {
     let pid = node.pid().to_string();
     for entry in std::fs::read_dir("/proc")
         .expect("/proc")

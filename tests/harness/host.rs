@@ -45,6 +45,17 @@ impl Host {
         }
     }
 
+    /// Another host of the same cluster: it shares the registry's port and has a copy of the cookie.
+    pub fn with_a_copy_of_the_cookie(&self) -> Self {
+        let other = self.with_another_cookie();
+        std::fs::copy(self.cookie_file(), other.cookie_file()).expect("copied");
+        other
+    }
+
+    pub fn cookie_file(&self) -> PathBuf {
+        self.home().join(".ermine.cookie")
+    }
+
     pub fn home(&self) -> &Path {
         self.home.path()
     }

@@ -67,6 +67,7 @@ pub(super) async fn answer(
                 .await
         }
         Request::Canary(bytes) => to.reply(&Reply::Canary(bytes)).await,
+        Request::Rotate(order) => to.reply(&Reply::Rotated(around.rotate(order).await?)).await,
         Request::Leave => {
             around.leave().await?;
             cluster(options, to).await

@@ -135,6 +135,16 @@ impl Surroundings for Village {
         Box::pin(async { vec![Ok("read".into()), Err("not read".into())] })
     }
 
+    fn rotate(&self, order: RotateOrder) -> LocalBoxFuture<'_, Result<Rotated, String>> {
+        let rotated = Rotated {
+            before: "1".into(),
+            after: "2".into(),
+            grace_s: order.grace_s,
+            members: Vec::new(),
+        };
+        Box::pin(async move { Ok(rotated) })
+    }
+
     fn lose_route(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>> {
         self.tell(&format!("lose a route of {node}"));
         Box::pin(async { Ok(()) })

@@ -190,6 +190,21 @@ fn the_bytes_of_drains_and_checks_are_frozen() {
          6800",
     );
     golden(&Reply::Canary(vec![7]), "00000013000000000000000107");
+    let rotated = Rotated {
+        before: "a".into(),
+        after: "b".into(),
+        grace_s: 5,
+        members: vec![RotatedMember {
+            node: name("b@h"),
+            state: "down".into(),
+            left_to_do: None,
+        }],
+    };
+    golden(
+        &Reply::Rotated(rotated),
+        "00000014000000000000000161000000000000000162000000050000000000000001\
+         00000000000000036240680000000000000004646f776e00",
+    );
 }
 
 #[test]

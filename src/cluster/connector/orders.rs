@@ -1,10 +1,14 @@
 //! What operators and the discovery want of the connector besides joins and leaves.
 
-use actix::{Handler, Message};
+use actix::{Handler, Message, ResponseFuture};
 use supervisors::Context;
+use tokio::time::timeout;
 
 use super::Connector;
+use crate::cluster::Cluster;
 use crate::cluster::membership::{Event, State};
+use crate::cluster::peer::Order;
+use crate::limits::DRAIN_LINKS_WITHIN;
 use crate::node_name::NodeName;
 
 /// Operator → Connector: force this member out, dead or not. An error is the sentence for the operator.
@@ -16,6 +20,16 @@ pub struct Expel(pub NodeName);
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Seeds(pub Vec<NodeName>);
+
+/// Operator → Connector: leave the cluster, as the members learn. Answered when the links are closed.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Leave;
+
+/// Node → Connector: this node stops. The members learn why; answered when the links are closed.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Drain;
 
 impl Connector {
     /// A node that was forced out works alone and looks healthy: its log must say what it is.
@@ -67,4 +81,33 @@ impl Handler<Seeds> for Connector {
         }
         self.feed(Event::Seeds(names), ctx);
     }
+}
+
+impl Handler<Leave> for Connector {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) -> Self::Result {
+        tracing::info!("leaving the cluster");
+        self.feed(Event::Leave, ctx);
+        links_closed(&self.cluster)
+    }
+}
+
+impl Handler<Drain> for Connector {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        self.draining = true;
+        for row in self.cluster.board.rows() {
+            // A Peer that has just ended is closed already.
+            let _ = row.orders.cast(Order::Leave("shutdown"));
+        }
+        links_closed(&self.cluster)
+    }
+}
+
+fn links_closed(cluster: &Cluster) -> ResponseFuture<()> {
+    let board = cluster.board.clone();
+    // Who does not close in time is cut off with the tree.
+    Box::pin(async move { drop(timeout(DRAIN_LINKS_WITHIN, board.empty()).await) })
 }

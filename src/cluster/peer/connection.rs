@@ -184,6 +184,7 @@ impl Peer {
         self.row(|row| {
             row.state = LinkState::Opening;
             (row.routes_came, row.routes_settled, row.canaries) = (false, false, (false, false));
+            row.cookie = ticket.cookie;
         });
         if self.carry(ticket, ctx).is_err() {
             self.lost(ctx);

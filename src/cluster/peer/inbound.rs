@@ -88,6 +88,7 @@ impl Peer {
                 // A keeper that is restarting asks for all that matters.
                 let _ = self.cluster.owners.cast(Said { node, slips });
             }
+            Frame::Cookie(slip) => self.tell(Fact::Cookie(slip)),
             Frame::RetainedDigest { .. }
             | Frame::RetainedAsk { .. }
             | Frame::RetainedKnown { .. }

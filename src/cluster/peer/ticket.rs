@@ -9,6 +9,7 @@ use crate::cluster::Cluster;
 use crate::cluster::stream::LinkStream;
 use crate::cluster::wire::v1::MemberRecord;
 use crate::node_name::NodeId;
+use crate::registry::cookie::Fingerprint;
 
 /// Why a link is closed; the words of `net_kernel`'s `nodedown_reason` where it has one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,6 +65,8 @@ pub struct Ticket {
     pub received: u64,
     /// The members that the other side knows.
     pub members: Vec<MemberRecord>,
+    /// The cookie that both proved.
+    pub cookie: Fingerprint,
 }
 
 impl Ticket {

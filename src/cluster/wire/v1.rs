@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::WireError;
 use crate::broker::links::{Inbound, LOANS_MAX, Loan, Loans, Outbound};
 use crate::cluster::ownership::Slip;
+use crate::cluster::rotation::CookieSlip;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
 use crate::node_name::{NodeId, NodeName};
@@ -248,6 +249,8 @@ pub enum Frame<'a> {
         /// For how many of the topics this is the answer.
         answered: u64,
     },
+    /// About the cookie of the cluster, which is being changed.
+    Cookie(CookieSlip),
 }
 
 /// What a node knows of a retained topic.

@@ -9,12 +9,15 @@ use supervisors::{ChildSpec, Name, Root, Strategy, SupervisorSpec, TreeOptions, 
 
 use super::*;
 use crate::node_name::Incarnation;
+use crate::registry::cookie::Cookie;
 use crate::registry::wire::Refusal;
 
 fn config(short: &str, endpoint: Endpoint, port: u16) -> RegistryConfig {
     let name = format!("{short}@{}", endpoint.bind.ip()).parse().unwrap();
     RegistryConfig {
-        cookie: Cookie::from_text("0123456789abcdef0123456789abcdef").unwrap(),
+        cookies: Cookie::from_text("0123456789abcdef0123456789abcdef")
+            .unwrap()
+            .into(),
         me: NodeId {
             name,
             incarnation: Incarnation(1),

@@ -230,3 +230,43 @@ fn no_formatting_shows_the_secret() {
     assert!(!shown.contains("0123456789"), "{shown}");
     assert_eq!(cookie.fingerprint().to_string().len(), 8);
 }
+
+#[test]
+fn a_cookie_is_replaced_whole_with_mode_0600_and_left_alone_where_it_is_there_already() {
+    let (dir, path) = file(0o400, GOOD);
+    let new = Cookie::random().unwrap();
+    new.replaceable(&path).unwrap();
+    new.replace(&path).unwrap();
+    assert!(Cookie::load(&path).unwrap().is_same_as(&new));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    let written = fs::metadata(&path).unwrap().modified().unwrap();
+    new.replace(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+    assert!(!Cookie::random().unwrap().is_same_as(&new));
+}
+
+#[test]
+fn a_link_to_the_cookie_stays_a_link() {
+    let (dir, path) = file(0o600, GOOD);
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let new = Cookie::random().unwrap();
+    new.replace(&link).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(Cookie::load(&path).unwrap().is_same_as(&new));
+}
+
+#[test]
+fn a_folder_that_takes_no_file_is_found_out_before_and_the_old_cookie_stands() {
+    let new = Cookie::random().unwrap();
+    // Not even root makes files there.
+    let nowhere = Path::new("/proc/self/cookie");
+    for refused in [new.replaceable(nowhere), new.replace(nowhere)] {
+        let sentence = refused.unwrap_err().to_string();
+        assert!(
+            sentence.starts_with("cookie file /proc/self/cookie cannot be rewritten ("),
+            "{sentence}"
+        );
+    }
+}

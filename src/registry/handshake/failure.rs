@@ -37,6 +37,26 @@ pub enum HandshakeError {
         /// Whom we wanted to reach, or who it says it is.
         with: String,
     },
+    /// (3): the other side proved a cookie that we have replaced.
+    #[error(
+        "{with} holds a cookie that was replaced, and its grace is over (ours has fingerprint {ours}): \
+         copy the cookie file of this cluster to it"
+    )]
+    HoldsReplaced {
+        /// Fingerprint of our cookie.
+        ours: Fingerprint,
+        /// Who it says it is.
+        with: String,
+    },
+    /// (4): our cookie was replaced there.
+    #[error(
+        "our cookie (fingerprint {ours}) was replaced there by `ermine cookie rotate`, and its grace is \
+         over: copy the cookie file of a member here"
+    )]
+    CookieReplaced {
+        /// Fingerprint of our cookie.
+        ours: Fingerprint,
+    },
     /// (1), (2): our own nonce came back.
     #[error("the other side sent our own words back")]
     Reflected,
@@ -75,4 +95,15 @@ pub enum HandshakeError {
     /// The system gave no random bytes.
     #[error("the system's random source failed ({0}): no handshake is possible")]
     NoRandom(String),
+}
+
+impl HandshakeError {
+    /// Whether it is the cookie's fault: then another cookie may do.
+    #[must_use]
+    pub fn is_of_cookie(&self) -> bool {
+        matches!(
+            self,
+            Self::CookieMismatch { .. } | Self::HoldsReplaced { .. } | Self::CookieReplaced { .. }
+        )
+    }
 }

@@ -17,7 +17,6 @@ pub(super) const CHALLENGE: u8 = 2;
 const CLIENT_PROOF: u8 = 3;
 const SERVER_PROOF: u8 = 4;
 const REFUSED: u8 = 5;
-const REFUSED_FOR_COOKIE: u8 = 1;
 
 const MAGIC: [u8; 4] = *b"ERMN";
 
@@ -184,12 +183,23 @@ impl ServerProof {
     }
 }
 
-pub(super) fn refused() -> Vec<u8> {
-    vec![REFUSED, REFUSED_FOR_COOKIE]
+/// Why a client's proof was refused; its value is the reason in the frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It proves no cookie that we ever held.
+    Mismatch = 1,
+    /// It proves one that was replaced, and its grace is over.
+    Replaced = 2,
 }
 
-pub(super) fn is_refused(frame: &[u8]) -> bool {
-    frame == [REFUSED, REFUSED_FOR_COOKIE]
+pub(super) fn refused(why: Refusal) -> Vec<u8> {
+    vec![REFUSED, why as u8]
+}
+
+pub(super) fn refusal(frame: &[u8]) -> Option<Refusal> {
+    [Refusal::Mismatch, Refusal::Replaced]
+        .into_iter()
+        .find(|why| frame == [REFUSED, *why as u8])
 }
 
 /// Whose proof: each role has its own key, so that a proof sent back proves nothing.

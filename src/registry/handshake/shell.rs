@@ -8,6 +8,7 @@ use super::{Client, HandshakeError, Identity, Nonce, PROTOCOL_VERSIONS, Proved, 
 use crate::limits::{HANDSHAKE_DEADLINE, HANDSHAKE_FRAME_BYTES_MAX};
 use crate::node_name::{NodeId, NodeName};
 use crate::registry::cookie::Cookie;
+use crate::registry::jar::{Accepted, CookieJar};
 use crate::registry::wire::{FrameError, read_frame, write_frame};
 
 /// A stream that a handshake may run on.
@@ -60,24 +61,27 @@ pub async fn prove_as_client<S: Channel>(
         .unwrap_or(Err(HandshakeError::Silent))
 }
 
-/// Has the one that dialled prove the cookie, and then proves it to it. `doors` are the purposes this
-/// port takes. Within `HANDSHAKE_DEADLINE`.
+/// Has the one that dialled prove one of the cookies that are good now, and then proves that to it. `doors`
+/// are the purposes this port takes. Within `HANDSHAKE_DEADLINE`.
 ///
 /// # Errors
 /// Any [`HandshakeError`]; the stream has to be closed.
 pub async fn prove_as_server<S: Channel>(
     stream: &mut S,
-    cookie: &Cookie,
+    cookies: &CookieJar,
     doors: &[Purpose],
     me: &NodeId,
 ) -> Result<Proved, HandshakeError> {
+    let Accepted { valid, retired } = cookies.accepted(std::time::Instant::now());
+    let (current, others) = valid.split_first().expect("a jar has a current cookie");
     let mut server = Server::new(
-        cookie.clone(),
+        current.clone(),
         me.clone(),
         doors,
         PROTOCOL_VERSIONS,
         fresh_nonce()?,
     )
+    .also_taking(others, &retired)
     .bound_to(stream.binding());
     let exchange = async {
         for step in [1, 3] {

@@ -1,3 +1,5 @@
+mod rotation;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -90,6 +92,7 @@ fn with_one_cookie_both_sides_know_each_other() {
         identity: Identity::node(node),
         purpose: Purpose::Link,
         version: 1,
+        cookie: cookie(SECRET).fingerprint(),
     };
     assert_eq!(client_end, Ok(proved(node("n2@h2", 9))));
     assert_eq!(server_end, Ok(proved(node("n1@h1", 7))));
@@ -115,7 +118,7 @@ fn the_frames_are_frozen() {
     );
     client_end.unwrap();
     assert_eq!(seen, golden);
-    assert_eq!(hex(&frames::refused()), "0501");
+    assert_eq!(hex(&frames::refused(frames::Refusal::Mismatch)), "0501");
     assert_eq!(cookie(SECRET).fingerprint().to_string(), "9235da65");
 }
 
@@ -200,7 +203,7 @@ fn a_replayed_proof_proves_nothing() {
         panic!()
     };
     assert!(matches!(error, HandshakeError::CookieMismatch { .. }));
-    assert_eq!(say, frames::refused());
+    assert_eq!(say, frames::refused(frames::Refusal::Mismatch));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::node_name::Incarnation;
+use crate::registry::cookie::Cookie;
 use crate::registry::handshake::{HandshakeError, Purpose, prove_as_client};
 use crate::registry::wire::{self, Reply, Request};
 

@@ -4,6 +4,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::*;
 use crate::limits::REGISTRY_UNPROVED_PER_ADDRESS_MAX;
 use crate::node_name::Incarnation;
+use crate::registry::cookie::Cookie;
 use crate::registry::handshake::{Identity, prove_as_client};
 
 fn cookie() -> Cookie {
@@ -22,6 +23,7 @@ fn proved(identity: Identity) -> Proved {
         identity,
         purpose: Purpose::Registry,
         version: 1,
+        cookie: cookie().fingerprint(),
     }
 }
 

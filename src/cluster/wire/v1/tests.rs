@@ -3,6 +3,8 @@
 use super::*;
 use crate::cluster::ownership::{Epoch, Letter};
 use crate::node_name::Incarnation;
+use crate::registry::jar::Edition;
+use crate::registry::sealed::Sealed;
 use crate::routing::RouteChange;
 
 fn hex(bytes: &[u8]) -> String {
@@ -166,6 +168,49 @@ fn the_bytes_of_frames_about_retained_messages_are_frozen() {
             "120103612f6205000105026331020101026869000361406801",
         ),
     ]);
+}
+
+#[test]
+fn the_bytes_of_frames_about_the_cookie_are_frozen() {
+    let edition = Edition(300);
+    let salt_and_tag = [&[1; 32][..], &[1, 7]].concat();
+    let sealed: Sealed = decode(&salt_and_tag).unwrap();
+    let salt = "01".repeat(32);
+    let refused = Some("x".to_owned());
+    let slips = [
+        (
+            CookieSlip::Prepare {
+                edition,
+                grace_s: 5,
+                sealed: sealed.clone(),
+            },
+            format!("1300fb2c0105{salt}0107"),
+        ),
+        (
+            CookieSlip::Prepared { edition, refused },
+            "1301fb2c01010178".into(),
+        ),
+        (CookieSlip::Commit { edition }, "1302fb2c01".into()),
+        (CookieSlip::Abort { edition }, "1303fb2c01".into()),
+        (
+            CookieSlip::Renew {
+                edition,
+                grace_s: 5,
+                sealed,
+            },
+            format!("1304fb2c0105{salt}0107"),
+        ),
+        (
+            CookieSlip::Held {
+                edition,
+                unwritten: None,
+            },
+            "1305fb2c0100".into(),
+        ),
+    ];
+    for (slip, bytes) in slips {
+        frozen(vec![(Frame::Cookie(slip), &bytes)]);
+    }
 }
 
 fn frozen(golden: Vec<(Frame<'_>, &str)>) {

@@ -18,9 +18,13 @@ fn node(name: &str, incarnation: u64) -> NodeId {
     }
 }
 
+fn jar() -> CookieJar {
+    cookie(SECRET).into()
+}
+
 async fn both(ours: &str, theirs: &str, expect: Option<&str>) -> (Outcome, Outcome) {
     let (mut near, mut far) = duplex(4096);
-    let (ours, theirs) = (cookie(ours), cookie(theirs));
+    let (ours, theirs) = (cookie(ours), cookie(theirs).into());
     let expect = expect.map(|name| name.parse().unwrap());
     let (me, there) = (Identity::node(node("n1@h1", 7)), node("n2@h2", 9));
     tokio::join!(
@@ -54,7 +58,7 @@ async fn not_a_byte_beyond_the_handshake_is_read() {
         near.read_u8().await.unwrap()
     };
     let server = async {
-        prove_as_server(&mut far, &secret, &[Purpose::Link], &there)
+        prove_as_server(&mut far, &jar(), &[Purpose::Link], &there)
             .await
             .unwrap();
         far.write_u8(42).await.unwrap();
@@ -69,9 +73,10 @@ async fn not_a_byte_beyond_the_handshake_is_read() {
 async fn who_says_nothing_is_given_up_at_the_deadline() {
     let ((mut near, _far), (_near, mut far)) = (duplex(4096), duplex(4096));
     let (secret, me, there) = (cookie(SECRET), Identity::command(), node("n2@h2", 9));
+    let cookies = jar();
     let (client_end, server_end) = tokio::join!(
         prove_as_client(&mut near, &secret, Purpose::Link, &me, None),
-        prove_as_server(&mut far, &secret, &[Purpose::Link], &there),
+        prove_as_server(&mut far, &cookies, &[Purpose::Link], &there),
     );
     assert_eq!(
         client_end.unwrap_err().to_string(),
@@ -82,10 +87,10 @@ async fn who_says_nothing_is_given_up_at_the_deadline() {
 
 #[tokio::test]
 async fn a_stranger_and_a_closed_connection_have_their_own_sentences() {
-    let (secret, there) = (cookie(SECRET), node("n2@h2", 9));
+    let there = node("n2@h2", 9);
     let (mut near, mut far) = duplex(4096);
     near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    let stranger = prove_as_server(&mut far, &secret, &[Purpose::Link], &there)
+    let stranger = prove_as_server(&mut far, &jar(), &[Purpose::Link], &there)
         .await
         .unwrap_err();
     assert_eq!(
@@ -94,7 +99,7 @@ async fn a_stranger_and_a_closed_connection_have_their_own_sentences() {
     );
     let (near, mut far) = duplex(4096);
     drop(near);
-    let closed = prove_as_server(&mut far, &secret, &[Purpose::Link], &there)
+    let closed = prove_as_server(&mut far, &jar(), &[Purpose::Link], &there)
         .await
         .unwrap_err();
     assert_eq!(
