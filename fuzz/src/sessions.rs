@@ -313,6 +313,7 @@ impl Bench {
             subscription_ids: input.rarely(3, |input| 1 + u32::from(input.byte())).into(),
             share: input.rarely(4, |_| NonZeroU64::MIN),
             dup: input.below(8) == 1,
+            seq: None,
             from_retained: input.flag(),
         }));
     }
@@ -441,7 +442,7 @@ impl Bench {
                     self.client.reads(&packet);
                 }
                 Effect::Transmit(transmit) => self.client.receives(&transmit),
-                Effect::Publish { token, message } => {
+                Effect::Publish { token, message, .. } => {
                     let publish = published.take().expect("a PUBLISH is published once");
                     assert_eq!(
                         (message.qos, token.is_some()),
@@ -477,6 +478,7 @@ impl Bench {
                     assert!(self.session.is_ended());
                 }
                 Effect::Count(_) | Effect::ForgetSubscriptions => {}
+                Effect::Exchange(..) | Effect::Settled(_) | Effect::Completed(_) => {}
             }
         }
         self.check();

@@ -85,8 +85,8 @@ pub trait Storage: Send + Sync {
     /// From now on calls this, and nobody that was named before.
     fn listen(&self, listener: Listener);
 
-    /// Reads messages of a session from `from` to `last`, at most `len` of them and, but for the first, no more
-    /// than `bytes`. What is noted and not yet safe is among them.
+    /// Reads messages of a session from `from` to `last`, at most `len` of them and, but for the first, no
+    /// more than `bytes`. What is noted and not yet safe is among them.
     fn page(&self, no: SessionNo, from: Seq, last: Seq, len: usize, bytes: usize, answer: Answer<Page>);
 
     /// Reads stored sessions behind `after` in the order of their numbers, at most `len`; none is the end.

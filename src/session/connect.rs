@@ -120,7 +120,13 @@ impl Session {
     /// Forgets everything but the name: a clean start, or the session expired unnoticed.
     fn forget(&mut self, away: ending::Away, now: Instant, out: &mut Vec<Effect>) {
         ending::end_delayed_will(away, now, out);
-        if !self.subscriptions.is_empty() || !self.requests.is_empty() {
+        // What it had of a store goes with its subscriptions.
+        let has_messages = self.queue.len() + self.inflight.len() > 0
+            || self
+                .inbound
+                .as_ref()
+                .is_some_and(|inbound| inbound.has_exchanges());
+        if !self.subscriptions.is_empty() || !self.requests.is_empty() || has_messages {
             out.push(Effect::ForgetSubscriptions);
         }
         self.pass_on(None, out);

@@ -67,12 +67,11 @@ impl Away {
         self.expires_at.is_some_and(|at| at <= now)
     }
 
-    /// The will that still waits for its delay.
-    pub(super) fn delayed_will(&self, now: Instant) -> Option<&Will> {
-        self.will
-            .as_ref()
-            .filter(|delayed| delayed.due.is_none_or(|due| due > now))
-            .map(|delayed| &delayed.will)
+    /// The will that still waits for its delay, and when it is due.
+    pub(super) fn delayed_will(&self, now: Instant) -> Option<(&Will, Option<Instant>)> {
+        let delayed = self.will.as_ref()?;
+        let waits = delayed.due.is_none_or(|due| due > now);
+        waits.then_some((&delayed.will, delayed.due))
     }
 }
 
@@ -210,10 +209,7 @@ impl Session {
             out.push(Effect::WakeAt(at));
         }
         self.inflight.detach();
-        self.state = State::Away(Away {
-            expires_at,
-            will: delayed,
-        });
+        self.state = State::Away(Away::new(expires_at, delayed));
     }
 
     /// The session is over.
@@ -230,17 +226,21 @@ impl Session {
 
     /// Empties the queue and counts what was in it.
     pub(super) fn drop_queued(&mut self, out: &mut Vec<Effect>) {
-        out.extend((0..self.queue.clear()).map(|_| Effect::Count(Counted::DroppedSessionEnded)));
+        let dropped = self.queue.clear();
+        out.extend(std::iter::repeat_n(
+            Effect::Count(Counted::DroppedSessionEnded),
+            dropped,
+        ));
     }
 }
 
-/// Hands the will to the broker; what has a delay is remembered.
-fn publish_will_of(
+/// Hands the will to the broker; what has a delay is returned, to be remembered with when it is due.
+pub(super) fn publish_will_of(
     will: Box<Will>,
     session_lives_s: u32,
     now: Instant,
     out: &mut Vec<Effect>,
-) -> Option<Box<DelayedWill>> {
+) -> Option<(Will, Option<Instant>)> {
     let delay_s = will
         .properties
         .will_delay_interval_s
@@ -248,10 +248,7 @@ fn publish_will_of(
         .min(session_lives_s);
     let delayed = (delay_s > 0).then(|| {
         let due = now.checked_add(Duration::from_secs(delay_s.into()));
-        Box::new(DelayedWill {
-            will: (*will).clone(),
-            due,
-        })
+        ((*will).clone(), due)
     });
     out.push(Effect::PublishWill { will, delay_s });
     delayed

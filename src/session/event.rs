@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::lasting::{Exchange, Seq};
 use crate::limits;
 use crate::mqtt::codec::TopicAlias;
 use crate::mqtt::message::Message;
@@ -204,6 +205,9 @@ pub struct Delivery {
     pub share: Option<NonZeroU64>,
     /// Another member of the group may have had it: it is sent with DUP.
     pub dup: bool,
+    /// Its place in the store, if it is stored. Each that the session is given comes back in one
+    /// [`Effect::Settled`], unless the session ends or is emptied.
+    pub seq: Option<Seq>,
 }
 
 /// Names one PUBLISH of the client that waits for the broker. Unique within a session's life.
@@ -237,7 +241,18 @@ pub enum Effect {
         token: Option<PublishToken>,
         /// The message; `message.retain` tells whether the retained store is to learn of it.
         message: Arc<Message>,
+        /// `Some` for QoS 2: its packet identifier, until [`Effect::Completed`].
+        exchange: Option<PacketId>,
     },
+    /// The exchange of a QoS 2 message of the client is over: its PUBREL has come, or the broker has refused
+    /// it. Comes before the PUBCOMP; only of a session that outlives its connection.
+    Completed(PacketId),
+    /// The exchange of a stored message has come so far. Comes before what is sent: PUBREL must not leave
+    /// before it is safe that the message was released `[MQTT-4.3.3-5]`. PUBLISH need not wait: at QoS 2 it
+    /// is only ever sent under [`Seq::packet_id`], before a crash and after it.
+    Exchange(Seq, Exchange),
+    /// A stored message is the client's, was passed on or dropped: the store may forget it.
+    Settled(Seq),
     /// Add (or change) subscriptions; answered by [`Event::Subscribed`]. Retained messages follow
     /// as [`Event::Deliver`] after it, for the requests that ask for them.
     Subscribe {
@@ -253,9 +268,9 @@ pub enum Effect {
         /// Filters that the session has.
         filters: Vec<ByteString>,
     },
-    /// A clean start in place: remove every subscription of the session, unanswered, and throw away
-    /// what was to be delivered to it. [`Event::Subscribed`] for an older [`Effect::Subscribe`] may
-    /// still come. The session goes on, empty.
+    /// A clean start in place: remove every subscription of the session, unanswered, and throw away what
+    /// was to be delivered to it, and all that is stored of it, without further word. [`Event::Subscribed`]
+    /// for an older [`Effect::Subscribe`] may still come. The session goes on, empty.
     ForgetSubscriptions,
     /// Flush what was sent, then close the transport. The session lives on if it is persistent.
     CloseTransport,
@@ -289,7 +304,8 @@ pub enum Effect {
     WakeAt(Instant),
     /// A message was dropped, or another thing happened that is counted.
     Count(Counted),
-    /// The session is over: remove its subscriptions and stop. Always the last effect.
+    /// The session is over: remove its subscriptions and all that is stored of it, and stop. Always the last
+    /// effect.
     End,
 }
 

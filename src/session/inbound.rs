@@ -101,6 +101,11 @@ impl Inbound {
         self.awaiting_rel.keys().copied()
     }
 
+    /// Whether there are QoS 2 messages whose PUBREL has not come.
+    pub(super) fn has_exchanges(&self) -> bool {
+        !self.awaiting_rel.is_empty()
+    }
+
     /// A clean start: only the tokens go on.
     pub(super) fn forget(&mut self) {
         *self = Self {
@@ -161,8 +166,14 @@ impl Inbound {
         }
     }
 
-    /// Notes the broker's answer. `version` decides what a refusal means for a QoS 2 exchange.
-    fn answer(&mut self, token: PublishToken, outcome: PublishOutcome, version: ProtocolVersion) {
+    /// Notes the broker's answer. `version` decides what a refusal means for a QoS 2 exchange: should that be
+    /// over, this was its identifier.
+    fn answer(
+        &mut self,
+        token: PublishToken,
+        outcome: PublishOutcome,
+        version: ProtocolVersion,
+    ) -> Option<PacketId> {
         let packet_id = if let Some(index) = self.position(token) {
             let waiting = &mut self.waiting[index];
             waiting.outcome = Some(outcome);
@@ -170,15 +181,24 @@ impl Inbound {
         } else {
             self.orphans.remove(&token)
         };
-        let Some(packet_id) = packet_id else { return };
+        let packet_id = packet_id?;
         if self.awaiting_rel.get(&packet_id) != Some(&Exchange::Publishing(token)) {
-            return;
+            return None;
         }
         if acknowledgement(outcome, version).is_ok_and(|reason| !reason.is_error()) {
             self.awaiting_rel.insert(packet_id, Exchange::Received);
+            None
         } else {
             self.awaiting_rel.remove(&packet_id);
+            Some(packet_id)
         }
+    }
+
+    /// QoS 2 messages that the broker has, and has answered for.
+    pub(super) fn received(&self) -> impl Iterator<Item = PacketId> {
+        let all = self.awaiting_rel.iter();
+        let received = all.filter(|(_, exchange)| **exchange == Exchange::Received);
+        received.map(|(packet_id, _)| *packet_id)
     }
 
     /// PUBREL has come: the identifier is free.
@@ -295,8 +315,13 @@ impl Session {
             }
             return Ok(());
         }
+        let exchange = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce);
         let message = Message::from_publish(publish, &self.client_id, now);
-        out.push(Effect::Publish { token, message });
+        out.push(Effect::Publish {
+            token,
+            message,
+            exchange,
+        });
         Ok(())
     }
 
@@ -309,9 +334,17 @@ impl Session {
         out: &mut Vec<Effect>,
     ) {
         let Some(inbound) = &mut self.inbound else { return };
-        inbound.answer(token, outcome, self.version);
+        let refused = inbound.answer(token, outcome, self.version);
+        self.complete(refused, out);
         if let Err(reason) = self.acknowledge(out) {
             self.close(reason, now, out);
+        }
+    }
+
+    /// The exchange of a message from the client is over; the store, where there is one, is to know.
+    fn complete(&self, packet_id: Option<PacketId>, out: &mut Vec<Effect>) {
+        if self.is_persistent() {
+            out.extend(packet_id.map(Effect::Completed));
         }
     }
 
@@ -344,12 +377,14 @@ impl Session {
             .inbound
             .as_ref()
             .and_then(|inbound| inbound.awaiting_rel.get(&packet_id));
+        let mut exchange_over = false;
         let reason = match exchange {
             // It answers a PUBREC that was never sent.
             Some(Exchange::Publishing(_)) => {
                 return Err(Refusal::protocol_error("PUBREL before its PUBREC"));
             }
             Some(Exchange::Received) => {
+                exchange_over = true;
                 link.unacknowledged = link.unacknowledged.saturating_sub(1);
                 ReasonCode::Success
             }
@@ -365,6 +400,7 @@ impl Session {
         if let Some(inbound) = &mut self.inbound {
             inbound.complete(packet_id);
         }
+        self.complete(exchange_over.then_some(packet_id), out);
         let ack = explained(Ack::with_reason(packet_id, reason));
         out.push(Effect::Send(Packet::PubComp(ack)));
         Ok(())

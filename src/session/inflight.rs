@@ -3,10 +3,14 @@
 //! A ring in the order of sending. Acknowledgements come in that order `[MQTT-4.6.0-2]`, so the one
 //! that is looked for is nearly always the first; packet identifiers grow along the ring, so any other
 //! is found by halving.
+//!
+//! A stored message has the identifier of its place in the store ([`Seq::packet_id`]), with gaps between them
+//! where messages were dropped; the others are counted.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
+use super::lasting::{Exchange, Seq};
 use super::queue::Outgoing;
 use crate::mqtt::packet::{PacketId, QoS};
 
@@ -21,7 +25,17 @@ pub(super) enum Stage {
     /// Sent; PUBACK or PUBREC is awaited.
     Sent(Outgoing),
     /// PUBREL was sent; PUBCOMP is awaited. The message itself is no longer needed.
-    Released,
+    Released(Option<Seq>),
+}
+
+impl Stage {
+    /// The message's place in the store.
+    fn seq(&self) -> Option<Seq> {
+        match self {
+            Self::Held(outgoing) | Self::Sent(outgoing) => outgoing.seq,
+            Self::Released(seq) => *seq,
+        }
+    }
 }
 
 /// One message in flight.
@@ -48,11 +62,11 @@ pub(super) struct Inflight {
     slots: VecDeque<Slot>,
     /// How many are [`Stage::Held`].
     held: usize,
-    /// Next packet identifier to try.
+    /// Next packet identifier to try for a message that is not stored.
     next: PacketId,
-    /// The identifiers have gone all the way round past one that is still in use: they no longer grow
-    /// along the ring, until it is empty again.
-    wrapped: bool,
+    /// The identifiers do not grow along the ring, until it is empty again: they have gone all the way round
+    /// past one that is still in use, or one of another message had to be taken.
+    scattered: bool,
 }
 
 impl Default for Inflight {
@@ -61,30 +75,24 @@ impl Default for Inflight {
             slots: VecDeque::new(),
             held: 0,
             next: PacketId::MIN,
-            wrapped: false,
+            scattered: false,
         }
     }
 }
 
 impl Inflight {
-    /// What was in flight elsewhere, in the order of sending; without a message it waits for PUBCOMP.
-    pub(super) fn of(slots: impl Iterator<Item = (PacketId, Option<Outgoing>)>, next: PacketId) -> Self {
-        let slots = slots.map(|(packet_id, outgoing)| Slot {
-            packet_id,
-            stage: outgoing.map_or(Stage::Released, Stage::Held),
-        });
-        let slots: VecDeque<Slot> = slots.collect();
-        let held = slots
-            .iter()
-            .filter(|slot| !matches!(slot.stage, Stage::Released))
-            .count();
-        Self {
-            held,
+    /// What was in flight elsewhere, or before, in the order of sending: [`Stage::Held`] or
+    /// [`Stage::Released`].
+    pub(super) fn of(slots: impl Iterator<Item = (PacketId, Stage)>, next: PacketId) -> Self {
+        let mut inflight = Self {
             next,
-            // Whether they grow along the ring is not looked at.
-            wrapped: !slots.is_empty(),
-            slots,
+            ..Self::default()
+        };
+        for (packet_id, stage) in slots {
+            inflight.held += usize::from(matches!(stage, Stage::Held(_)));
+            inflight.append(packet_id, stage);
         }
+        inflight
     }
 
     /// Takes everything out, in the order of sending.
@@ -93,8 +101,29 @@ impl Inflight {
         self.clear();
         slots.into_iter().map(|slot| match slot.stage {
             Stage::Held(outgoing) | Stage::Sent(outgoing) => (slot.packet_id, Some(outgoing)),
-            Stage::Released => (slot.packet_id, None),
+            Stage::Released(_) => (slot.packet_id, None),
         })
+    }
+
+    /// Gives each message without a place in the store the `next` one, and tells `noted` of it.
+    pub(super) fn enlist(
+        &mut self,
+        next: &mut dyn FnMut() -> Seq,
+        mut noted: impl FnMut(Seq, Exchange, Option<&Outgoing>),
+    ) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.stage.seq().is_none()) {
+            let seq = next();
+            match &mut slot.stage {
+                Stage::Held(outgoing) | Stage::Sent(outgoing) => {
+                    outgoing.seq = Some(seq);
+                    noted(seq, Exchange::Sent(slot.packet_id), Some(outgoing));
+                }
+                Stage::Released(known) => {
+                    *known = Some(seq);
+                    noted(seq, Exchange::Released(slot.packet_id), None);
+                }
+            }
+        }
     }
 
     /// The packet identifier that is tried next.
@@ -111,6 +140,15 @@ impl Inflight {
         self.slots.len() - self.held
     }
 
+    /// Whether the exchange of a message may begin. A stored one of QoS 2 waits until its identifier is free:
+    /// under another one the client could not know it again after a crash that came before the store knew.
+    pub(super) fn takes(&self, outgoing: &Outgoing) -> bool {
+        match outgoing.seq {
+            Some(seq) if outgoing.qos == QoS::ExactlyOnce => !self.is_used(seq.packet_id()),
+            _ => true,
+        }
+    }
+
     /// Takes a message in flight, and says under which packet identifier: one that is not in use
     /// `[MQTT-2.2.1-4]`. There must be fewer than 65,535 in flight, which the window guarantees.
     pub(super) fn push(&mut self, outgoing: Outgoing) -> PacketId {
@@ -118,46 +156,71 @@ impl Inflight {
             self.slots.len() < usize::from(u16::MAX),
             "the window is below 65,535"
         );
-        while self.is_used(self.next) {
-            self.wrapped = true;
-            self.next = successor(self.next);
-        }
-        let packet_id = self.next;
-        self.next = successor(packet_id);
-        self.slots.push_back(Slot {
-            packet_id,
-            stage: Stage::Sent(outgoing),
-        });
+        let packet_id = match outgoing.seq.map(Seq::packet_id) {
+            None => {
+                let free = self.free_from(self.next);
+                self.next = successor(free);
+                free
+            }
+            Some(own) if !self.is_used(own) => own,
+            // Not its neighbour: that is of the message behind it.
+            Some(own) => self.free_from(far_from(own)),
+        };
+        self.append(packet_id, Stage::Sent(outgoing));
         packet_id
+    }
+
+    fn free_from(&self, mut packet_id: PacketId) -> PacketId {
+        while self.is_used(packet_id) {
+            packet_id = successor(packet_id);
+        }
+        packet_id
+    }
+
+    fn append(&mut self, packet_id: PacketId, stage: Stage) {
+        if let Some(last) = self.slots.back() {
+            self.scattered |= self.distance(packet_id) <= self.distance(last.packet_id);
+        }
+        self.slots.push_back(Slot { packet_id, stage });
+    }
+
+    /// How far an identifier lies behind that of the first slot, going round.
+    fn distance(&self, packet_id: PacketId) -> u16 {
+        let first = self.slots.front().map_or(0, |first| first.packet_id.get());
+        packet_id.get().wrapping_sub(first)
     }
 
     /// What an acknowledgement of `packet_id` would have to be.
     pub(super) fn awaits(&self, packet_id: PacketId) -> Option<Awaits> {
         let slot = &self.slots[self.find(packet_id)?];
         Some(match &slot.stage {
-            Stage::Released => Awaits::Comp,
+            Stage::Released(_) => Awaits::Comp,
             Stage::Held(outgoing) | Stage::Sent(outgoing) if outgoing.qos == QoS::ExactlyOnce => Awaits::Rec,
             Stage::Held(_) | Stage::Sent(_) => Awaits::Ack,
         })
     }
 
-    /// PUBREC came: the message is the client's, the identifier is kept until PUBCOMP.
-    pub(super) fn release(&mut self, packet_id: PacketId) {
-        if let Some(index) = self.find(packet_id) {
-            let stage = std::mem::replace(&mut self.slots[index].stage, Stage::Released);
-            self.held -= usize::from(matches!(stage, Stage::Held(_)));
-        }
+    /// PUBREC came: the message is the client's, the identifier is kept until PUBCOMP. Where it is stored.
+    pub(super) fn release(&mut self, packet_id: PacketId) -> Option<Seq> {
+        let slot = self.find(packet_id)?;
+        let stage = &mut self.slots[slot].stage;
+        let seq = stage.seq();
+        let before = std::mem::replace(stage, Stage::Released(seq));
+        self.held -= usize::from(matches!(before, Stage::Held(_)));
+        seq
     }
 
-    /// The exchange is over: the identifier is free.
-    pub(super) fn remove(&mut self, packet_id: PacketId) {
-        if let Some(slot) = self.find(packet_id).and_then(|index| self.slots.remove(index)) {
+    /// The exchange is over: the identifier is free. The message's place in the store.
+    pub(super) fn remove(&mut self, packet_id: PacketId) -> Option<Seq> {
+        let slot = self.find(packet_id).and_then(|index| self.slots.remove(index));
+        if let Some(slot) = &slot {
             self.held -= usize::from(matches!(slot.stage, Stage::Held(_)));
         }
         if self.slots.is_empty() {
-            self.wrapped = false;
+            self.scattered = false;
             self.slots.shrink_to(IDLE_CAPACITY);
         }
+        slot.and_then(|slot| slot.stage.seq())
     }
 
     /// Takes out what came to the client as a member of a shared group, of this one or of any, and whose
@@ -175,7 +238,7 @@ impl Inflight {
             }
             *held -= usize::from(matches!(slot.stage, Stage::Held(_)));
             if let Stage::Held(outgoing) | Stage::Sent(outgoing) =
-                std::mem::replace(&mut slot.stage, Stage::Released)
+                std::mem::replace(&mut slot.stage, Stage::Released(None))
             {
                 taken.push(outgoing);
             }
@@ -208,13 +271,13 @@ impl Inflight {
     pub(super) fn hold_all(&mut self) {
         self.held = 0;
         for slot in &mut self.slots {
-            let stage = std::mem::replace(&mut slot.stage, Stage::Released);
+            let stage = std::mem::replace(&mut slot.stage, Stage::Released(None));
             slot.stage = match stage {
                 Stage::Sent(outgoing) | Stage::Held(outgoing) => {
                     self.held += 1;
                     Stage::Held(outgoing)
                 }
-                Stage::Released => Stage::Released,
+                Stage::Released(seq) => Stage::Released(seq),
             };
         }
     }
@@ -228,7 +291,7 @@ impl Inflight {
     pub(super) fn released(&self) -> impl Iterator<Item = PacketId> {
         self.slots
             .iter()
-            .filter(|slot| matches!(slot.stage, Stage::Released))
+            .filter(|slot| matches!(slot.stage, Stage::Released(_)))
             .map(|slot| slot.packet_id)
     }
 
@@ -240,7 +303,7 @@ impl Inflight {
             if sent >= window || !matches!(slot.stage, Stage::Held(_)) {
                 return true;
             }
-            let Stage::Held(outgoing) = std::mem::replace(&mut slot.stage, Stage::Released) else {
+            let Stage::Held(outgoing) = std::mem::replace(&mut slot.stage, Stage::Released(None)) else {
                 return true;
             };
             held -= 1;
@@ -256,16 +319,15 @@ impl Inflight {
         // `next` goes on: an acknowledgement that is still on its way finds nothing.
         self.slots = VecDeque::new();
         self.held = 0;
-        self.wrapped = false;
+        self.scattered = false;
     }
 
     fn is_used(&self, packet_id: PacketId) -> bool {
-        if self.wrapped {
-            return self.find(packet_id).is_some();
-        }
-        self.slots
-            .front()
-            .is_some_and(|first| first.packet_id == packet_id)
+        let Some(last) = self.slots.back() else {
+            return false;
+        };
+        let is_behind = !self.scattered && self.distance(packet_id) > self.distance(last.packet_id);
+        !is_behind && self.find(packet_id).is_some()
     }
 
     fn find(&self, packet_id: PacketId) -> Option<usize> {
@@ -273,12 +335,11 @@ impl Inflight {
         if first == packet_id {
             return Some(0);
         }
-        if self.wrapped {
+        if self.scattered {
             return self.slots.iter().position(|slot| slot.packet_id == packet_id);
         }
-        let distance = |id: PacketId| id.get().wrapping_sub(first.get());
         self.slots
-            .binary_search_by_key(&distance(packet_id), |slot| distance(slot.packet_id))
+            .binary_search_by_key(&self.distance(packet_id), |slot| self.distance(slot.packet_id))
             .ok()
     }
 }
@@ -286,4 +347,9 @@ impl Inflight {
 /// The identifier after this one; 65,535 is followed by 1.
 fn successor(packet_id: PacketId) -> PacketId {
     packet_id.checked_add(1).unwrap_or(PacketId::MIN)
+}
+
+/// An identifier half-way round from this one: that of no message that is near it in the store.
+pub(super) fn far_from(packet_id: PacketId) -> PacketId {
+    PacketId::new(packet_id.get() ^ 0x8000).unwrap_or(PacketId::MAX)
 }

@@ -2,8 +2,8 @@
 //! the store.
 //!
 //! A session that outlives its connection has a [`SessionNo`] in the store of its node. Each QoS 1 or 2
-//! message for it gets the next [`Seq`] and is noted before its session sees it; from then on it is noted what
-//! becomes of it, until [`Change::Settled`]. So what is stored of a session is what its client was promised
+//! message for it gets the next [`Seq`] and is noted before its session sees it; from then on it is noted
+//! what becomes of it, until [`Change::Settled`]. So what is stored of a session is what its client was promised
 //! and has not had, whatever happens to the node.
 
 use std::num::NonZeroU64;
@@ -70,8 +70,9 @@ pub struct SessionRecord {
     pub expiry_interval_s: u32,
     /// When the connection ended, in milliseconds of the wall clock since 1970; `None` while there is one.
     pub away_since_ms: Option<u64>,
-    /// The will that is published when its delay is over, and when that is, in milliseconds of the wall clock
-    /// since 1970 (`u64::MAX`: when the session ends).
+    /// Without a connection: the will that is published when its delay is over, and when that is, in
+    /// milliseconds of the wall clock since 1970 (`u64::MAX`: when the session ends). With one: its will, and
+    /// `u64::MAX`.
     pub will: Option<(Will, u64)>,
 }
 

@@ -66,6 +66,7 @@ mod outbound;
 mod packing;
 mod queue;
 mod refusal;
+mod stored;
 mod subscriptions;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::connect::Link;
 use super::event::{Counted, Delivery, Effect, Transmit};
 use super::inflight::Awaits;
+use super::lasting::{Exchange, Seq};
 use super::queue::{self, Outgoing};
 use super::refusal::{Refusal, explained};
 use super::{Session, State};
@@ -40,16 +41,17 @@ impl Session {
             from_retained,
             share,
             dup,
+            seq,
         } = delivery;
         match self.state {
             State::Attached(_) | State::Away(_) => {}
             // It has no subscriptions yet: the delivery was meant for a session before it.
-            State::New => return out.push(Effect::Count(Counted::DroppedSessionEnded)),
+            State::New => return drop_counted(Counted::DroppedSessionEnded, seq, out),
             State::Ended => return,
         }
         // [MQTT-3.8.3-3]
         if options.no_local && message.publisher == self.client_id {
-            return;
+            return settle(seq, out);
         }
         let outgoing = Outgoing {
             qos: message.qos.min(options.qos),
@@ -58,6 +60,7 @@ impl Session {
             subscription_ids,
             share,
             dup,
+            seq,
             message,
         };
         let waits = self.limits.queue_qos0 && matches!(self.state, State::Away(_));
@@ -67,13 +70,14 @@ impl Session {
         let is_v5 = self.version.is_v5();
         match &mut self.state {
             State::Attached(link) => match refusal(link, is_v5, &outgoing, before(now)) {
-                Some(counted) => out.push(Effect::Count(counted)),
+                Some(counted) => drop_counted(counted, seq, out),
                 None => {
                     let transmit = transmit(outgoing, None, false, is_v5, now);
                     out.push(aliased(link, transmit));
+                    settle(seq, out);
                 }
             },
-            State::Away(_) => out.push(Effect::Count(Counted::DroppedQoS0Offline)),
+            State::Away(_) => drop_counted(Counted::DroppedQoS0Offline, seq, out),
             State::New | State::Ended => {}
         }
     }
@@ -84,18 +88,14 @@ impl Session {
             && self.queue.is_empty()
             && !self.inflight.has_held()
             && self.inflight.len() < usize::from(link.window)
+            && self.inflight.takes(&outgoing)
         {
             return self.start(outgoing, before(now), now, out);
         }
         if !self.queue.has_room(outgoing.message.weight(), &self.limits) {
             self.drop_expired(now, out);
         }
-        match self.queue.push(outgoing, &self.limits) {
-            Ok(dropped) => {
-                out.extend((0..dropped).map(|_| Effect::Count(Counted::DroppedQueueOldest)));
-            }
-            Err(queue::Full) => out.push(Effect::Count(Counted::DroppedQueueFull)),
-        }
+        self.queue.push(outgoing, &self.limits, out);
     }
 
     /// Begins the exchange of one message that had not expired at `unexpired`; there is room for it.
@@ -104,15 +104,22 @@ impl Session {
             return;
         };
         let is_v5 = self.version.is_v5();
+        let seq = outgoing.seq;
         if let Some(counted) = refusal(link, is_v5, &outgoing, unexpired) {
-            return out.push(Effect::Count(counted));
+            return drop_counted(counted, seq, out);
         }
         // QoS 0 that waited while the client was away is sent and forgotten.
         let acknowledged = outgoing.qos != QoS::AtMostOnce;
         let packet_id = acknowledged.then(|| self.inflight.push(outgoing.clone()));
         let dup = outgoing.dup && acknowledged;
+        if let (Some(seq), Some(packet_id)) = (seq, packet_id) {
+            out.push(Effect::Exchange(seq, Exchange::Sent(packet_id)));
+        }
         let transmit = transmit(outgoing, packet_id, dup, is_v5, now);
         out.push(aliased(link, transmit));
+        if !acknowledged {
+            settle(seq, out);
+        }
     }
 
     /// Fills the window: first what an earlier connection left in flight, then the queue.
@@ -127,19 +134,18 @@ impl Session {
                 // Its delivery has begun, so it no longer expires; but it may be too large for this
                 // connection, and is then treated as if it had been delivered [MQTT-3.1.2-25].
                 let fits = fits(link, is_v5, outgoing);
-                out.push(if fits {
-                    aliased(
-                        link,
-                        transmit(outgoing.clone(), Some(packet_id), true, is_v5, now),
-                    )
+                if fits {
+                    let transmit = transmit(outgoing.clone(), Some(packet_id), true, is_v5, now);
+                    out.push(aliased(link, transmit));
                 } else {
-                    Effect::Count(Counted::DroppedTooLarge)
-                });
+                    drop_counted(Counted::DroppedTooLarge, outgoing.seq, out);
+                }
                 fits
             });
         }
         while !self.inflight.has_held() && self.inflight.len() < window {
-            let Some(outgoing) = self.queue.pop() else { break };
+            let next = self.queue.pop_if(|outgoing| self.inflight.takes(outgoing));
+            let Some(outgoing) = next else { break };
             self.start(outgoing, now, now, out);
         }
     }
@@ -163,13 +169,15 @@ impl Session {
         let queued = self.queue.take_shared(of);
         let all = sent.into_iter().map(|outgoing| (outgoing, true));
         let all = all.chain(queued.into_iter().map(|outgoing| (outgoing, false)));
-        out.extend(all.filter_map(|(outgoing, sent)| {
-            Some(Effect::PassOn {
-                share: outgoing.share?,
+        for (outgoing, sent) in all {
+            let Some(share) = outgoing.share else { continue };
+            out.push(Effect::PassOn {
+                share,
                 message: outgoing.message,
                 dup: sent || outgoing.dup,
-            })
-        }));
+            });
+            settle(outgoing.seq, out);
+        }
     }
 
     /// What a session that was torn by a panic owes to its shared groups: group, message, and whether the
@@ -184,7 +192,7 @@ impl Session {
     }
 
     fn drop_expired(&mut self, now: Instant, out: &mut Vec<Effect>) {
-        out.extend((0..self.queue.remove_expired(now)).map(|_| Effect::Count(Counted::DroppedExpired)));
+        self.queue.remove_expired(now, out);
     }
 
     /// PUBACK: a QoS 1 message is the client's, or refused by it; both end the exchange.
@@ -196,7 +204,7 @@ impl Session {
     ) -> Result<(), Refusal> {
         match self.inflight.awaits(ack.packet_id) {
             Some(Awaits::Ack) => {
-                self.inflight.remove(ack.packet_id);
+                settle(self.inflight.remove(ack.packet_id), out);
                 self.pump(now, out);
             }
             Some(Awaits::Rec | Awaits::Comp) => {
@@ -220,11 +228,15 @@ impl Session {
         match awaits {
             Some(Awaits::Ack) => return Err(Refusal::protocol_error("PUBREC for a message of QoS 1")),
             Some(Awaits::Rec | Awaits::Comp) if ack.reason.is_error() => {
-                self.inflight.remove(packet_id);
+                settle(self.inflight.remove(packet_id), out);
                 self.pump(now, out);
                 return Ok(());
             }
-            Some(Awaits::Rec) => self.inflight.release(packet_id),
+            Some(Awaits::Rec) => {
+                let released = Exchange::Released(packet_id);
+                let seq = self.inflight.release(packet_id);
+                out.extend(seq.map(|seq| Effect::Exchange(seq, released)));
+            }
             Some(Awaits::Comp) => {}
             None => out.push(Effect::Count(Counted::UnknownAck)),
         }
@@ -250,7 +262,7 @@ impl Session {
     ) -> Result<(), Refusal> {
         match self.inflight.awaits(ack.packet_id) {
             Some(Awaits::Comp) => {
-                self.inflight.remove(ack.packet_id);
+                settle(self.inflight.remove(ack.packet_id), out);
                 self.pump(now, out);
             }
             Some(Awaits::Ack | Awaits::Rec) => {
@@ -260,6 +272,17 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// A message is the client's or nobody's: should it be stored, it need not be any longer.
+pub(super) fn settle(seq: Option<Seq>, out: &mut Vec<Effect>) {
+    out.extend(seq.map(Effect::Settled));
+}
+
+/// A message is dropped, and counted for what.
+pub(super) fn drop_counted(counted: Counted, seq: Option<Seq>, out: &mut Vec<Effect>) {
+    out.push(Effect::Count(counted));
+    settle(seq, out);
 }
 
 /// When a message that is sent now without having waited must not have expired.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::ending::Away;
 use super::event::{ClientLimits, Counted, Effect};
 use super::inbound::Inbound;
-use super::inflight::Inflight;
+use super::inflight::{Inflight, Stage};
 use super::queue::Outgoing;
 use super::{Session, State, Subscription};
 use crate::limits::SESSION_PACKED_BYTES_MAX;
@@ -128,6 +128,7 @@ impl PackedMessage {
             retain: self.retain,
             share: None,
             dup: self.dup,
+            seq: None,
         }
     }
 }
@@ -319,11 +320,15 @@ impl Session {
             session.inbound = Some(Box::new(Inbound::awaiting(packed.awaiting_rel)));
         }
         let slots = packed.inflight.into_iter();
-        let slots = slots.map(|(id, message)| (id, message.map(|message| message.outgoing(now))));
+        let stage = |message: Option<PackedMessage>| {
+            message.map_or(Stage::Released(None), |message| {
+                Stage::Held(message.outgoing(now))
+            })
+        };
+        let slots = slots.map(|(id, message)| (id, stage(message)));
         session.inflight = Inflight::of(slots, packed.next_id.unwrap_or(PacketId::MIN));
         for message in packed.queue {
-            // Unbounded, so it takes all.
-            let _ = session.queue.push(message.outgoing(now), &unbounded());
+            session.queue.push(message.outgoing(now), &unbounded(), out);
         }
         let expires_at = after(packed.expires_in_ms, now);
         out.extend(expires_at.map(Effect::WakeAt));

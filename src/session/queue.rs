@@ -8,7 +8,9 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::event::{ClientLimits, QueuePolicy};
+use super::event::{ClientLimits, Counted, Effect, QueuePolicy};
+use super::lasting::Seq;
+use super::outbound::drop_counted;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::{QoS, SubscriptionIds};
 
@@ -31,8 +33,10 @@ pub(super) struct Outgoing {
     pub(super) retain: bool,
     /// The shared group as a member of which the client gets it.
     pub(super) share: Option<NonZeroU64>,
-    /// Whether it is sent with DUP at first: another member may have had it.
+    /// Whether it is sent with DUP at first: another member may have had it, or the client before a crash.
     pub(super) dup: bool,
+    /// Its place in the store, if it is stored.
+    pub(super) seq: Option<Seq>,
 }
 
 impl Outgoing {
@@ -54,10 +58,6 @@ impl Outgoing {
 pub(super) fn is_expired(message: &Message, now: Instant) -> bool {
     message.expires_at.is_some_and(|at| at <= now)
 }
-
-/// A message was not taken: the queue is full.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
 
 /// The queue of one session.
 #[derive(Debug, Default)]
@@ -88,17 +88,18 @@ impl Queue {
         self.messages.len() < limits.queue_len_max && bytes <= limits.queue_bytes_max
     }
 
-    /// Appends a message and says how many older ones gave way to it; if none may, the queue is unchanged.
-    pub(super) fn push(&mut self, mut outgoing: Outgoing, limits: &ClientLimits) -> Result<usize, Full> {
+    /// Appends a message. What gives way, it or older ones, is dropped and counted.
+    pub(super) fn push(&mut self, mut outgoing: Outgoing, limits: &ClientLimits, out: &mut Vec<Effect>) {
         let weight = outgoing.message.weight();
-        let mut dropped = 0;
         if !self.has_room(weight, limits) {
             let never = limits.queue_len_max == 0 || weight > limits.queue_bytes_max;
             if limits.queue_policy == QueuePolicy::DropNewest || never {
-                return Err(Full);
+                return drop_counted(Counted::DroppedQueueFull, outgoing.seq, out);
             }
-            while !self.has_room(weight, limits) && self.pop().is_some() {
-                dropped += 1;
+            while !self.has_room(weight, limits)
+                && let Some(oldest) = self.pop()
+            {
+                drop_counted(Counted::DroppedQueueOldest, oldest.seq, out);
             }
         }
         if let Some(at) = outgoing.message.expires_at {
@@ -107,7 +108,16 @@ impl Queue {
         outgoing.detach();
         self.bytes += weight;
         self.messages.push_back(outgoing);
-        Ok(dropped)
+    }
+
+    /// Takes the oldest message, if it may go.
+    pub(super) fn pop_if(&mut self, may_go: impl FnOnce(&Outgoing) -> bool) -> Option<Outgoing> {
+        may_go(self.messages.front()?).then(|| self.pop()).flatten()
+    }
+
+    /// All of it, the oldest first.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Outgoing> {
+        self.messages.iter_mut()
     }
 
     /// Takes the oldest message.
@@ -121,15 +131,19 @@ impl Queue {
         Some(outgoing)
     }
 
-    /// Removes what has expired and says how many that were.
-    pub(super) fn remove_expired(&mut self, now: Instant) -> usize {
+    /// Drops what has expired, and counts it.
+    pub(super) fn remove_expired(&mut self, now: Instant, out: &mut Vec<Effect>) {
         if self.expiry_first.is_none_or(|first| first > now) {
-            return 0;
+            return;
         }
-        let before = self.messages.len();
-        self.messages.retain(|outgoing| !outgoing.is_expired(now));
+        self.messages.retain(|outgoing| {
+            let is_expired = outgoing.is_expired(now);
+            if is_expired {
+                drop_counted(Counted::DroppedExpired, outgoing.seq, out);
+            }
+            !is_expired
+        });
         self.recount();
-        before - self.messages.len()
     }
 
     fn recount(&mut self) {

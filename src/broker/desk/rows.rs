@@ -37,6 +37,7 @@ impl Row {
             from_retained: false,
             share: None,
             dup: false,
+            seq: None,
         }
     }
 

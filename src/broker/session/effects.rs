@@ -59,7 +59,7 @@ impl Session {
         match effect {
             Effect::Transmit(transmit) => self.transmit(&transmit),
             Effect::Send(packet) => self.send(&packet),
-            Effect::Publish { token, message } => self.publish(token, &message),
+            Effect::Publish { token, message, .. } => self.publish(token, &message),
             Effect::Subscribe {
                 packet_id,
                 mut requests,
@@ -81,6 +81,8 @@ impl Session {
             }
             Effect::ForgetSubscriptions => self.change_port(),
             Effect::CloseTransport => self.close_wire(ctx),
+            // Nothing is stored yet.
+            Effect::Exchange(..) | Effect::Settled(_) | Effect::Completed(_) => {}
             Effect::PublishWill { will, delay_s } => self.publish_will(will, delay_s, now),
             Effect::CancelWill => {
                 let client_id = self.value.client_id().clone();

@@ -82,6 +82,7 @@ impl Session {
                     subscription_ids: request.subscription_identifier.into(),
                     share: None,
                     dup: false,
+                    seq: None,
                     from_retained: true,
                 });
             })

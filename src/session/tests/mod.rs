@@ -35,6 +35,7 @@ mod packing;
 mod queue;
 mod refusals;
 mod resume;
+mod stored;
 mod storm;
 mod subscriptions;
 
@@ -264,6 +265,7 @@ pub(super) fn of_message(message: Message) -> Delivery {
         from_retained: false,
         share: None,
         dup: false,
+        seq: None,
     }
 }
 

@@ -223,7 +223,7 @@ impl World {
                         transmit.dup,
                     ));
                 }
-                Effect::Publish { token, message } => {
+                Effect::Publish { token, message, .. } => {
                     self.unanswered.extend(token);
                     *self
                         .broker_got
@@ -231,7 +231,7 @@ impl World {
                         .or_default() += 1;
                 }
                 // A PUBREL that is sent again because its PUBCOMP was lost.
-                Effect::Count(Counted::UnknownAck) | Effect::WakeAt(_) => {}
+                Effect::Count(Counted::UnknownAck) | Effect::WakeAt(_) | Effect::Completed(_) => {}
                 other => panic!("nothing else happens here: {other:?}"),
             }
         }

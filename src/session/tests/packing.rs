@@ -19,8 +19,13 @@ fn moved(bench: &mut Bench) -> Option<(Bench, Vec<Effect>)> {
 /// What client and router notice.
 fn noticed(effects: Vec<Effect>) -> Vec<Effect> {
     let all = effects.into_iter().filter_map(|effect| match effect {
-        Effect::Publish { message, token } => Some(Effect::Publish {
+        Effect::Publish {
             message,
+            token,
+            exchange,
+        } => Some(Effect::Publish {
+            message,
+            exchange,
             token: token.map(|_| PublishToken(0)),
         }),
         Effect::Send(_) | Effect::Transmit(_) | Effect::CancelWill | Effect::PublishWill { .. } => {

@@ -14,7 +14,7 @@ fn an_idle_session_is_small() {
         "{session} + {subscription} + {strings} bytes"
     );
     assert!(
-        size_of::<Outgoing>() <= 40,
+        size_of::<Outgoing>() <= 48,
         "a queued message costs {} bytes",
         size_of::<Outgoing>()
     );
