@@ -244,6 +244,27 @@ pub async fn dial(cluster: Cluster, errand: &Errand) -> Result<Ticket, DialError
     opened.map_err(|_| DialError::Silent(errand.name.clone()))?
 }
 
+/// Whether a link could be opened: TLS, cookie and version on the very way that a link takes. Answers with
+/// the version that both speak.
+///
+/// # Errors
+/// [`DialError`]; nothing is opened either way, and the other side takes it for what it is.
+pub async fn try_out(
+    cluster: &Cluster,
+    name: &NodeName,
+    registration: &Registration,
+) -> Result<u16, DialError> {
+    let errand = Errand {
+        name: name.clone(),
+        join: false,
+        members: Vec::new(),
+        progress: Progress::default(),
+    };
+    let (_, mut stream) = prove(cluster, &errand, registration).await?;
+    let agreed = timeout(HANDSHAKE_DEADLINE, wire::agree(&mut stream, VERSIONS)).await;
+    Ok(agreed.map_err(|_| DialError::Silent(errand.name))??)
+}
+
 /// Proves one cookie after the other until one is taken, each on a connection of its own.
 async fn prove(
     cluster: &Cluster,

@@ -88,6 +88,8 @@ enum Turned {
     Plain,
     #[error("it did not open its link within {} s", HANDSHAKE_DEADLINE.as_secs())]
     Silent,
+    #[error("{0} looked whether a link could be opened, and opened none")]
+    Tried(NodeId),
     #[error("its link could not be started: {0}")]
     Start(#[from] supervisors::StartError),
 }
@@ -166,6 +168,8 @@ impl Gate {
                 }) => {
                     tracing::debug!("{node} was refused: {refusal:?}");
                 }
+                // A check, or a link that was opened the other way meanwhile.
+                Err(turned @ Turned::Tried(_)) => tracing::debug!("a connection from {from}: {turned}"),
                 Err(turned) => tracing::warn!("a connection from {from} was turned away: {turned}"),
                 Ok(()) => {}
             }
@@ -271,7 +275,12 @@ async fn open(
     mut stream: LinkStream,
 ) -> Result<Ticket, Turned> {
     wire::agree(&mut stream, VERSIONS).await?;
-    let hello = wire::get(&mut stream).await?;
+    let hello = match wire::get(&mut stream).await {
+        Err(WireError::Io(end)) if end.kind() == std::io::ErrorKind::UnexpectedEof => {
+            return Err(Turned::Tried(node));
+        }
+        hello => hello?,
+    };
     let hello: Hello = v1::decode(&hello).map_err(Turned::Wire)?;
     if hello.node != node {
         return Err(Turned::Misnamed {

@@ -11,9 +11,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Plan;
-use super::surroundings::millis;
+use super::surroundings::{millis, restarting};
 use crate::admin::client::{AskError, Operator};
 use crate::admin::protocol::{Greeting, JoinStep, Reach, Reply, Request};
+use crate::cluster::Cluster;
+use crate::cluster::dial::{Step, try_out};
 use crate::cluster::wire::VERSIONS;
 use crate::limits::{NODES_MAX, REGISTRY_ANSWER_MAX};
 use crate::node_name::NodeName;
@@ -53,6 +55,8 @@ pub(super) struct Checker {
     operator: Operator,
     registry_port: u16,
     fingerprint: String,
+    /// Nothing while it is being restarted.
+    wing: Option<Cluster>,
 }
 
 impl Checker {
@@ -65,6 +69,7 @@ impl Checker {
             operator: Operator::new(cookies.clone(), plan.endpoint),
             registry_port: port,
             fingerprint: cookies.current().fingerprint().to_string(),
+            wing: plan.wing(),
         }
     }
 
@@ -117,8 +122,14 @@ impl Checker {
         )
         .await;
         let (greeting, apart_ms) = self.greeted(&node).await?;
-        passed("port", format!("{}:{}", other.host(), node.port)).await;
-        passed("version", versions(other, greeting.link_versions)?).await;
+        let version = versions(other, greeting.link_versions);
+        if version.is_ok() {
+            self.try_link(&node).await?;
+        }
+        let tls = self.wing.as_ref().is_some_and(|wing| wing.tls.is_some());
+        let over = if tls { ", links over TLS" } else { "" };
+        passed("port", format!("{}:{}{over}", other.host(), node.port)).await;
+        passed("version", version?).await;
         passed(
             "cookie",
             format!("both hold it, fingerprint {}", self.fingerprint),
@@ -177,6 +188,24 @@ impl Checker {
         let middle = asked + millis(SystemTime::now()).saturating_sub(asked) / 2;
         let apart = greeting.clock_ms as i64 - middle as i64;
         Ok((greeting, apart))
+    }
+
+    /// TLS, cookie and version on the way that a link takes: commands take another one.
+    async fn try_link(&self, node: &Registration) -> Result<(), Fault> {
+        let Some(wing) = &self.wing else {
+            return fault("port", restarting("cluster"));
+        };
+        match try_out(wing, &node.node.name, node).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let step = match error.step() {
+                    Step::Version => "version",
+                    Step::Cookie => "cookie",
+                    _ => "port",
+                };
+                fault(step, error.to_string())
+            }
+        }
     }
 
     async fn way_back(&self, node: &Registration, canary: bool) -> Result<(), String> {
@@ -268,7 +297,12 @@ impl Checker {
     async fn way(&self, name: &NodeName, bytes: usize) -> Result<(), String> {
         let node = self.registry.resolve(name).await;
         let node = node.map_err(|error| unregistered(error).sentence)?;
-        canary_to(&self.operator, &node, bytes).await
+        canary_to(&self.operator, &node, bytes).await?;
+        if bytes == 0 {
+            let tried = self.try_link(&node).await;
+            tried.map_err(|fault| fault.sentence)?;
+        }
+        Ok(())
     }
 
     async fn ask<T>(

@@ -14,22 +14,22 @@ use crate::harness::host::{Host, text};
 const N1: &str = "n1@127.0.0.1";
 const N2: &str = "n2@127.0.0.1";
 
-fn name(text: &str) -> NodeName {
+pub(crate) fn name(text: &str) -> NodeName {
     text.parse().expect("a name")
 }
 
-fn cookie(host: &Host) -> Cookie {
+pub(crate) fn cookie(host: &Host) -> Cookie {
     Cookie::load(&host.home().join(".ermine.cookie")).expect("a cookie")
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().expect("a runtime")
 }
 
 /// Runs a check that must fail; the steps that passed, and the sentence.
 #[track_caller]
-fn fault(host: &Host, from: &str, to: &str) -> (Vec<String>, String) {
+pub(crate) fn fault(host: &Host, from: &str, to: &str) -> (Vec<String>, String) {
     let output = host.run(&["cluster", "check", to, "--node", from]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     let (out, err) = (text(&output.stdout), text(&output.stderr));

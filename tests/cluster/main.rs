@@ -5,6 +5,7 @@
 mod harness;
 
 mod check;
+mod check_faults;
 mod death;
 mod discovery;
 mod drift;

@@ -19,13 +19,13 @@ const N1: &str = "n1@127.0.0.1";
 const N2: &str = "n2@127.0.0.1";
 
 /// Signs the certificates of nodes.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,7 +37,7 @@ impl Authority {
     }
 
     /// A certificate for `host`, in files whose names begin with `name`.
-    fn issue(&self, at: &Host, name: &str, host: &str) -> LinkTlsFiles {
+    pub(crate) fn issue(&self, at: &Host, name: &str, host: &str) -> LinkTlsFiles {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![host.to_owned()]).expect("parameters");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
@@ -54,7 +54,7 @@ impl Authority {
     }
 }
 
-fn start(host: &Host, name: &str, files: &LinkTlsFiles) -> Node {
+pub(crate) fn start(host: &Host, name: &str, files: &LinkTlsFiles) -> Node {
     let LinkTlsFiles { certificate, key, ca } = files;
     let file = host.home().join(format!("{name}.toml"));
     let text = format!("[cluster]\ntls = {{ certificate = {certificate:?}, key = {key:?}, ca = {ca:?} }}\n");
