@@ -20,13 +20,20 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const DROPPED: &str = "dropped_";
 
 /// What the broker's counters are called where their own name does not say enough.
-const RENAMED: [(&str, &str); 6] = [
+const RENAMED: [(&str, &str); 13] = [
     ("injected", "messages_injected"),
     ("received", "messages_received"),
     ("delivered", "messages_delivered"),
     ("forwarded", "messages_forwarded"),
     ("dispatched", "messages_dispatched"),
     ("unrouted", "messages_unrouted"),
+    ("routed", "messages_routed"),
+    ("repeated", "messages_repeated"),
+    ("offered", "messages_offered"),
+    ("withheld", "messages_withheld"),
+    ("passed_on", "messages_passed_on"),
+    ("moved_away", "messages_moved_away"),
+    ("moved_in", "messages_moved_in"),
 ];
 
 /// States that a link is told in; what else there is, is down.
@@ -146,13 +153,6 @@ fn held(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error> {
         let found = figures.counters.iter().find(|(held, ..)| *held == name);
         found.map_or(0.0, |(.., value)| *value as f64)
     };
-    let connections = |figures: &Figures| {
-        let unspoken = figures
-            .tree
-            .iter()
-            .find(|entry| entry.path == "root/doors/connections");
-        unspoken.map_or(0, |entry| entry.children)
-    };
     let gauges = [
         (
             "ermine_connections",
@@ -162,7 +162,7 @@ fn held(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error> {
         (
             "ermine_connections_unspoken",
             "Sockets that have not sent their CONNECT",
-            connections(figures) as f64,
+            unspoken(figures) as f64,
         ),
         (
             "ermine_sessions",
@@ -178,6 +178,11 @@ fn held(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error> {
             "ermine_messages_queued",
             "Messages in the queues of these sessions",
             held("held_messages"),
+        ),
+        (
+            "ermine_messages_inflight",
+            "Messages sent to the clients of these sessions at QoS 1 or 2, and not acknowledged",
+            held("held_inflight"),
         ),
         (
             "ermine_messages_retained",
@@ -208,6 +213,12 @@ fn held(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error> {
     gauges
         .into_iter()
         .try_for_each(|(name, help, value)| metrics.gauge(name, help, value))
+}
+
+fn unspoken(figures: &Figures) -> u64 {
+    let connections = |entry: &&TreeEntry| entry.path == "root/doors/connections";
+    let found = figures.tree.iter().find(connections);
+    found.map_or(0, |entry| entry.children)
 }
 
 fn supervision(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error> {

@@ -16,6 +16,12 @@ macro_rules! counters {
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
         pub struct Snapshot { $($(#[doc = $doc])* pub $name: u64,)* }
 
+        impl std::ops::AddAssign for Snapshot {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name = self.$name.wrapping_add(other.$name);)*
+            }
+        }
+
         impl Snapshot {
             /// The sum over the blocks.
             #[must_use]
@@ -43,10 +49,34 @@ macro_rules! counters {
 }
 
 counters! {
-    /// PUBLISH packets that clients sent.
+    /// PUBLISH packets that clients sent, repeated ones too.
     received,
-    /// PUBLISH packets given to clients' transports.
+    /// PUBLISH packets that clients sent again at QoS 2 before the end of their exchange: published once.
+    repeated,
+    /// Messages handed to the topics and links that they matched, whoever they came from.
+    routed,
+    /// Entries for topics: one for each filter of a message, or for filters that match together, and arbiter.
+    topic_entries,
+    /// Entries that topics have dispatched to their subscribers.
+    topic_entries_done,
+    /// Entries for a shared group that went on to another node, as nobody here could take them.
+    topic_entries_given_away,
+    /// Copies of messages offered to sessions.
+    offered,
+    /// Copies that reached their client: QoS 0 given to its transport, QoS 1 and 2 acknowledged by it.
     delivered,
+    /// Copies not sent because they are their client's own, which its subscription does not want (No Local).
+    withheld,
+    /// Copies that a member of a shared group left to another member.
+    passed_on,
+    /// Copies that went to another node with their session.
+    moved_away,
+    /// Copies that came from another node with their session.
+    moved_in,
+    /// Copies that were found in flight in the store, with their session.
+    restored,
+    /// PUBLISH packets given to clients' transports, repeated ones too.
+    publishes_sent,
     /// Packets of any kind that clients sent.
     packets_received,
     /// Packets given to clients' transports, PUBLISH not among them.
@@ -107,15 +137,19 @@ counters! {
     refused_address_rate,
     /// Sockets closed because all first packets together took too much memory.
     refused_hello_memory,
-    /// Messages handed to links to other nodes.
+    /// Messages for other nodes, handed to their links.
     forwarded,
+    /// Messages that the other nodes have taken.
+    forwards_acknowledged,
+    /// Messages taken back from a link, as other nodes serve the shared groups that they were for.
+    forwards_taken_back,
     /// Messages that came from other nodes.
     dispatched,
     /// Messages of shared groups given to another node, because the one that was chosen first could not.
     shared_given_again,
     /// Messages that the broker itself published, wills and `$SYS` among them, or its operators.
     injected,
-    /// Messages that matched no subscriber and no route.
+    /// Messages that clients or the broker published and that matched no subscriber and no route.
     unrouted,
     /// Dropped: it came when the session's queue was at its limit of messages or bytes.
     dropped_queue_full,
@@ -127,16 +161,39 @@ counters! {
     dropped_qos0_offline,
     /// Dropped: QoS 0 and the client's transport made no progress.
     dropped_slow_consumer,
+    /// Dropped: published again by a client whose sessions had crashed over it twice.
+    dropped_poisonous,
+    /// Dropped: the PUBLISH broke the protocol, and its client was disconnected.
+    dropped_protocol_error,
+    /// Dropped: the session that was to publish it crashed over it.
+    dropped_publisher_crashed,
+    /// Dropped: the route table was torn; it is made anew at once.
+    dropped_no_table,
     /// Dropped: expired before it could be sent.
     dropped_expired,
     /// Dropped: larger than the client's Maximum Packet Size.
     dropped_too_large,
-    /// Dropped: the link to the other node was gone when it was to be handed over.
-    dropped_link_down,
-    /// Dropped: QoS 1 or 2, queued for a session that ended or was cleaned.
+    /// Dropped: could not be encoded, by a bug of ours.
+    dropped_unencodable,
+    /// Dropped: the client answered it with a reason that refuses it.
+    dropped_by_client,
+    /// Dropped: its session ended before the client, which may have it, acknowledged it at QoS 1 or 2.
+    dropped_unacknowledged,
+    /// Dropped: waited for a session that ended or was cleaned.
     dropped_session_ended,
+    /// Dropped: waited for a session that crashed, or was in flight.
+    dropped_session_crashed,
+    /// Dropped: came twice to a session that moved here, once on the way of its old node.
+    dropped_twin,
     /// Dropped: waited in a session that moved to another node with more than may be moved.
     dropped_not_moved,
+    /// Dropped: the node that it was for did not come back in time.
+    dropped_link_down,
+    /// Dropped: expired before it could be sent to another node.
+    dropped_link_expired,
+    /// Dropped: another node was to retain it, without subscribers there, and did not come back in time; it
+    /// gets it when it is back.
+    dropped_link_retained,
     /// Dropped: QoS 0 and the queue of a link was full.
     dropped_link_full,
     /// Dropped: the actor that dispatched it panicked twice over it.
@@ -157,6 +214,8 @@ counters! {
     held_subscriptions,
     /// Now: messages that wait in the queues of sessions.
     held_messages,
+    /// Now: messages that were sent at QoS 1 or 2 and that their clients have not acknowledged.
+    held_inflight,
 }
 
 /// One counter with a single writer, so adding is a plain load and store.
@@ -200,6 +259,15 @@ impl Counters {
             Counted::DroppedExpired => self.dropped_expired.one(),
             Counted::DroppedTooLarge => self.dropped_too_large.one(),
             Counted::DroppedSessionEnded => self.dropped_session_ended.one(),
+            Counted::DroppedUnacknowledged => self.dropped_unacknowledged.one(),
+            Counted::DroppedByClient => self.dropped_by_client.one(),
+            Counted::DroppedProtocolError => self.dropped_protocol_error.one(),
+            Counted::Withheld => self.withheld.one(),
+            Counted::Delivered => self.delivered.one(),
+            Counted::MovedAway => self.moved_away.one(),
+            Counted::MovedIn => self.moved_in.one(),
+            Counted::Restored => self.restored.one(),
+            Counted::Repeated => self.repeated.one(),
             Counted::UnknownAck => self.unknown_acks.one(),
         }
     }

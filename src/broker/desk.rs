@@ -176,10 +176,14 @@ impl Desk {
     /// the entry is put away.
     fn give_up(&self, office: &Office) {
         tracing::error!(filter = %self.filter, "given up on something over which its Topic crashed twice");
-        office.counters().dropped_poison.one();
         let next = self.cursor.get() + 1;
         let rows = match &*self.current.borrow() {
-            Some(Entry::Message { to, .. }) => self.rows_of(office, to),
+            Some(Entry::Message { to, .. }) => {
+                // The copy that was about to be offered.
+                office.counters().offered.one();
+                office.counters().dropped_poison.one();
+                self.rows_of(office, to)
+            }
             _ => 0,
         };
         if next < rows {
@@ -202,8 +206,11 @@ impl Desk {
         }) = self.current.take()
         {
             let mut receipt = receipt;
-            if let (Some(onward), To::Member(turn)) = (self.goes_on.take(), to) {
-                self.send_on(office, onward, &message, receipt.take(), turn);
+            match (self.goes_on.take(), to) {
+                (Some(onward), To::Member(turn)) => {
+                    self.send_on(office, onward, &message, receipt.take(), turn);
+                }
+                _ => office.counters().topic_entries_done.one(),
             }
             self.inbox_bytes.set(
                 self.inbox_bytes
@@ -348,6 +355,13 @@ impl Desk {
         }
         self.online.set(0);
         self.tell_members(office);
+    }
+
+    /// Messages in its inbox and in the hands of its Topic.
+    pub(super) fn waiting_len(&self) -> usize {
+        let is_message = |entry: &&Entry| matches!(entry, Entry::Message { .. });
+        let (inbox, current) = (self.inbox.borrow(), self.current.borrow());
+        inbox.iter().chain(current.as_ref()).filter(is_message).count()
     }
 
     fn next(&self) -> bool {

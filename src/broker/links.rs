@@ -52,6 +52,8 @@ pub struct Outbound {
     pub loans: Option<Box<Loans>>,
     /// When it was retained here: the other node retains it too.
     pub retained: Option<HybridTime>,
+    /// It goes there only to be retained: nobody has subscribed to it over there.
+    pub only_retained: bool,
 }
 
 /// A message that another node forwarded.

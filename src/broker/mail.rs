@@ -150,6 +150,15 @@ impl PostBox {
         bundles.len() == 1
     }
 
+    /// Messages that lie in it.
+    pub(super) fn messages_len(&self) -> usize {
+        let bundles = self.lock();
+        let parcels = bundles.iter().flat_map(|bundle| &bundle.parcels);
+        parcels
+            .filter(|parcel| matches!(parcel, Parcel::Message { .. }))
+            .count()
+    }
+
     /// Takes all bundles out, oldest first.
     pub(super) fn take(&self) -> Vec<Bundle> {
         std::mem::take(&mut *self.lock())

@@ -2,7 +2,8 @@
 //!
 //! Parent:   core (one_for_one), permanent; one per arbiter
 //! Owns:     nothing that dies with it; the office and the post boxes belong to the tables
-//! Asked by: the other mailmen ([`Collect`]), everyone of its arbiter through the office
+//! Asked by: the other mailmen ([`Collect`]), everyone of its arbiter through the office, Control
+//!           ([`super::accounts::Audit`])
 //! Tells:    the other mailmen ([`Collect`]), links between nodes ([`super::links::Outbox`])
 //! Dies of:  our bugs only; its next life finds the gathered mail and the box as they were
 
@@ -52,6 +53,11 @@ impl Mailman {
             office,
             sweeping: false,
         }
+    }
+
+    /// The office of its arbiter.
+    pub(super) fn office(&self) -> &Office {
+        &self.office
     }
 
     fn sweep_later(&mut self, ctx: &mut Context<Self>) {

@@ -20,12 +20,13 @@
 //! | [`poison`] | packets that crash their session again and again |
 //! | [`links`] | what broker and links to other nodes say to each other |
 //! | [`loans`] | shared groups with members on several nodes |
-//! | [`counters`] | what a node counts |
+//! | [`counters`], [`accounts`] | what a node counts, and whether every message is accounted for |
 //!
 //! The way of a message: `session` reads and decodes it → `publish` finds where it goes → desks of its
 //! own arbiter take it directly, others by `mail` → the `topic` there pushes it to the ports of its
 //! sessions → `session` encodes and writes it.
 
+pub mod accounts;
 mod admission;
 pub mod clients;
 pub mod confirm;

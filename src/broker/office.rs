@@ -24,7 +24,7 @@ use super::counters::Counters;
 use super::desk::{Desk, Entry};
 use super::mail::{Bundle, FilterId, Joint, MESSAGE_OVERHEAD, Parcel, PortId, Receipt, To};
 use super::mailman::Collect;
-use super::port::{Port, Sweep, WakeSlot};
+use super::port::{Parting, Port, Sweep, WakeSlot};
 use super::publish::{Forwards, Holds, Matches, Receipts};
 use super::tables::Tables;
 use crate::limits::{MAIL_CREDIT_BYTES, SLOW_AFTER};
@@ -32,6 +32,7 @@ use crate::mqtt::message::Message;
 use crate::session::event::Effect;
 
 mod groups;
+mod tally;
 
 thread_local! {
     static HERE: RefCell<Option<Rc<Office>>> = const { RefCell::new(None) };
@@ -223,8 +224,9 @@ impl Office {
         self.ports.borrow().get(&serial).cloned()
     }
 
-    /// The session is over, however it ended: its rows go, and what it blocked goes on.
-    pub(super) fn close_port(&self, port: &Rc<Port>) {
+    /// The session is over, however it ended: its rows go, and what it blocked goes on. What it has not taken
+    /// is lost, but for what another member of a shared group may take.
+    pub(super) fn close_port(&self, port: &Rc<Port>, parting: Parting) {
         if self.ports.borrow_mut().remove(&port.id.serial).is_none() {
             return;
         }
@@ -240,8 +242,9 @@ impl Office {
         }
         self.let_go(port);
         for delivery in untaken {
-            if let Some(share) = delivery.share {
-                self.pass_on(FilterId(share.get()), &delivery.message, delivery.dup);
+            match delivery.share {
+                Some(share) => self.pass_on(FilterId(share.get()), &delivery.message, delivery.dup),
+                None => parting.count(self.counters()).one(),
             }
         }
     }

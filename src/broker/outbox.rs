@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use supervisors::Caster;
 
 use super::links::{Outbound, link_weight};
-use super::publish::give_again;
+use super::publish::{count_lost, give_again};
 use super::tray::Bell;
 use crate::limits::LINK_QUEUE_BYTES_MAX;
 
@@ -23,6 +23,8 @@ pub struct Outbox {
     queued: AtomicUsize,
     /// The other node is down: publishers do not wait for it.
     released: AtomicBool,
+    /// Messages that the link has taken and the other node has not.
+    on_wire: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -143,7 +145,19 @@ impl Outbox {
         drop(waiting);
         self.forget(&messages);
         messages.retain_mut(|outbound| !give_again(outbound, self, false));
+        count_lost(&messages);
         messages.len()
+    }
+
+    /// How many messages that were taken from it are on their way, not acknowledged. Told by who takes.
+    #[must_use]
+    pub fn on_wire(&self) -> usize {
+        self.on_wire.load(Relaxed)
+    }
+
+    /// Tells [`Outbox::on_wire`].
+    pub fn set_on_wire(&self, messages: usize) {
+        self.on_wire.store(messages, Relaxed);
     }
 
     fn forget(&self, messages: &[Outbound]) {

@@ -15,6 +15,7 @@ use std::time::Instant;
 use ahash::AHashMap;
 use bytestring::ByteString;
 
+use super::counters::{Count, Counters};
 use super::desk::Desk;
 use super::mail::{FilterId, PortId};
 use crate::limits::OUTBOX_BYTES_MAX;
@@ -92,6 +93,25 @@ const DELIVERY_OVERHEAD: usize = 64;
 
 /// Longest message, in bytes, of which a waiting delivery has its own copy.
 const DETACHED_MAX: usize = 4 << 10;
+
+/// How a session leaves its port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Parting {
+    /// It is over, or begins anew, in good order.
+    Ended,
+    /// It fell.
+    Crashed,
+}
+
+impl Parting {
+    /// Where copies are counted that were lost with it.
+    pub(super) fn count(self, counters: &Counters) -> &Count {
+        match self {
+            Self::Ended => &counters.dropped_session_ended,
+            Self::Crashed => &counters.dropped_session_crashed,
+        }
+    }
+}
 
 /// What a port says to a delivery.
 pub(super) enum Room {
@@ -233,8 +253,8 @@ impl Port {
         taken
     }
 
-    /// Drops from the inbox what the session has from elsewhere: as many of each as there are.
-    pub(super) fn drop_twins(&self, elsewhere: &[Arc<Message>]) {
+    /// Drops from the inbox what the session has from elsewhere: as many of each as there are. How many.
+    pub(super) fn drop_twins(&self, elsewhere: &[Arc<Message>]) -> u64 {
         let mut twins: Vec<&Arc<Message>> = elsewhere.iter().collect();
         twins.sort_unstable_by(|one, other| identity(one).cmp(&identity(other)));
         let mut had = vec![false; twins.len()];
@@ -251,6 +271,7 @@ impl Port {
                 .set(bytes.saturating_sub(delivery_weight(delivery)));
             false
         });
+        had.iter().filter(|had| **had).count() as u64
     }
 
     /// A row of a shared group came or went.
@@ -311,8 +332,8 @@ impl Port {
         }
     }
 
-    /// The session is gone: nothing is taken any more, the rows are to be purged by their Topics. What it
-    /// has not taken is lost, but for what another member of a shared group may take.
+    /// The session is gone: nothing is taken any more, the rows are to be purged by their Topics. With what
+    /// it has not taken.
     pub(super) fn close(&self) -> (Vec<Rc<Desk>>, Vec<Delivery>) {
         self.closed.set(true);
         let untaken = self.inbox.take();
@@ -321,8 +342,7 @@ impl Port {
         self.outbox_bytes.set(0);
         let desks = self.rows.borrow();
         let desks = desks.values().map(|(desk, _)| desk.clone()).collect();
-        let shared = untaken.into_iter().filter(|delivery| delivery.share.is_some());
-        (desks, shared.collect())
+        (desks, untaken.into())
     }
 }
 

@@ -35,8 +35,8 @@ mod across;
 mod receipts;
 mod retaining;
 
-pub use self::across::give_again;
 pub(super) use self::across::{Forwards, hand_over};
+pub use self::across::{count_lost, give_again};
 pub(super) use self::receipts::Receipts;
 pub use self::receipts::Share;
 
@@ -62,12 +62,14 @@ pub fn publish(message: &Arc<Message>) -> Result<(), Torn> {
 /// before the next batch. What was retained there is retained here before any subscriber has it.
 pub fn dispatch(messages: Vec<Inbound>) {
     let Some(office) = Office::here() else { return };
-    office.counters().dispatched.add(messages.len() as u64);
+    let counters = office.counters();
     for inbound in messages {
         office.retain_replica(&inbound);
         let Inbound { message, loans, .. } = inbound;
         let Ok(found) = office.find(&message.topic) else {
-            return;
+            counters.dispatched.one();
+            counters.dropped_no_table.one();
+            continue;
         };
         let mut holds = office.lane_holds.take();
         if !loans.as_ref().is_some_and(|loans| loans.only) {
@@ -77,6 +79,8 @@ pub fn dispatch(messages: Vec<Inbound>) {
             office.serve(&found, loan, &message, &mut holds);
         }
         office.lane_holds.replace(holds);
+        counters.dispatched.one();
+        counters.routed.one();
     }
 }
 
@@ -88,10 +92,15 @@ pub fn publish_here(message: &Arc<Message>) {
     if message.retain {
         office.retain(message, None);
     }
-    if let Ok(found) = office.find(&message.topic) {
-        let mut holds = office.lane_holds.take();
-        office.hand_on(&found, Whom::Everyone, message, None, &mut holds);
-        office.lane_holds.replace(holds);
+    match office.find(&message.topic) {
+        Ok(found) => {
+            let mut holds = office.lane_holds.take();
+            office.hand_on(&found, Whom::Everyone, message, None, &mut holds);
+            office.lane_holds.replace(holds);
+            // Whether anybody subscribes to it is nobody's concern.
+            office.counters().routed.one();
+        }
+        Err(Torn) => office.counters().dropped_no_table.one(),
     }
 }
 
@@ -155,6 +164,23 @@ pub(super) struct Match {
     across: Vec<Across>,
 }
 
+/// That another node is to retain a message, and since when it holds.
+#[derive(Clone, Copy)]
+enum Keep {
+    /// Beside dispatching it to its subscribers.
+    Too(HybridTime),
+    /// It has no subscribers.
+    Only(HybridTime),
+}
+
+impl Keep {
+    fn time(self) -> HybridTime {
+        match self {
+            Self::Too(time) | Self::Only(time) => time,
+        }
+    }
+}
+
 /// For whom of this node's subscribers a message is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whom {
@@ -215,29 +241,35 @@ impl Office {
     ) -> Option<PublishOutcome> {
         let retained = message.retain.then(|| self.retain_everywhere(message, holds));
         let Ok(found) = self.find(&message.topic) else {
+            self.counters().dropped_no_table.one();
             return Some(PublishOutcome::Refused(ReasonCode::ImplementationSpecificError));
         };
         holds.published = true;
         let (retained, everywhere) = retained.unzip();
         let others = everywhere.iter().flatten().filter(|link| !found.has(link));
-        if found.is_empty() {
+        if found.is_empty() && everywhere.as_ref().is_none_or(Vec::is_empty) {
             self.counters().unrouted.one();
-            if everywhere.as_ref().is_none_or(Vec::is_empty) {
-                return Some(PublishOutcome::NoSubscribers);
-            }
+            return Some(PublishOutcome::NoSubscribers);
         }
         let receipt = publisher.map(|(port, token)| self.open_receipt(port, token));
         if found.across.is_empty() {
             for link in &found.links {
-                self.forward(link, None, message, retained, receipt, holds);
+                self.forward(link, None, message, retained.map(Keep::Too), receipt, holds);
             }
         } else {
             self.publish_across(&found, message, retained, receipt, holds);
         }
         for link in others {
-            self.forward(link, None, message, retained, receipt, holds);
+            self.forward(link, None, message, retained.map(Keep::Only), receipt, holds);
         }
         self.hand_on(&found, Whom::Here, message, receipt, holds);
+        // Last: what a panic keeps from its end is counted by who published it.
+        let outcome = if found.is_empty() {
+            &self.counters().unrouted
+        } else {
+            &self.counters().routed
+        };
+        outcome.one();
         match receipt {
             // The publisher's own share: without it the first desk could complete what others still lack.
             Some(receipt) => {
@@ -296,7 +328,10 @@ impl Office {
                     self.hand_to_desk(member.arbiter, filter, To::Member(turn), message, receipt);
                 }
                 // The last one is just leaving.
-                None => self.counters().dropped_no_member.one(),
+                None => {
+                    self.counters().topic_entries.one();
+                    self.counters().dropped_no_member.one();
+                }
             }
         }
         while arbiters != 0 {
@@ -320,6 +355,7 @@ impl Office {
         if let Some(receipt) = receipt {
             self.receipts.borrow_mut().add_share(receipt);
         }
+        self.counters().topic_entries.one();
         self.send(
             arbiter,
             Parcel::Message {
@@ -395,12 +431,13 @@ impl Office {
         link: &Link,
         loans: Option<Box<Loans>>,
         message: &Arc<Message>,
-        retained: Option<HybridTime>,
+        keep: Option<Keep>,
         receipt: Option<Receipt>,
         holds: &mut Holds,
     ) {
         if link.outbox.is_full() {
             if message.qos == QoS::AtMostOnce {
+                self.counters().forwarded.one();
                 self.counters().dropped_link_full.one();
                 return;
             }
@@ -412,7 +449,8 @@ impl Office {
             message: message.clone(),
             share: receipt.map(|receipt| self.share(receipt)),
             loans,
-            retained,
+            retained: keep.map(Keep::time),
+            only_retained: matches!(keep, Some(Keep::Only(_))),
         };
         self.enqueue(link, outbound);
     }

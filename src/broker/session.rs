@@ -14,6 +14,7 @@
 //! | `session/turn.rs` | one wake-up: read all, handle all, write once |
 //! | `session/effects.rs` | carrying out what the value causes |
 //! | `session/access.rs` | what the client may do |
+//! | `session/seat.rs` | its port, and the books of what was offered to it |
 //! | `session/replay.rs` | retained messages for new subscriptions |
 //! | `session/brake.rs` | not reading a client that is too fast |
 //! | `session/torn.rs` | what a crash leaves to shared groups |
@@ -21,11 +22,9 @@
 //! | `session/description.rs` | telling operators of itself |
 //! | `session/wire.rs` | the socket with its codec |
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,20 +41,19 @@ use self::effects::Ask;
 use self::moving::Move;
 pub use self::moving::{Depart, Discard, Late, Pack, Parcel};
 use self::replay::Replays;
+use self::seat::PortSeat;
 use self::torn::Offered;
 use self::turn::Turns;
 use self::wire::Wire;
 use super::clients::{self, Fact};
 use super::office::Office;
-use super::poison::{Fingerprint, Suspect};
-use super::port::Port;
+use super::poison::Suspect;
+use super::port::Parting;
 use super::publish::Holds;
 use super::tables::Tables;
 use super::transport::{Origin, Parked};
 use super::wills;
 use crate::access::identity::Identity;
-use crate::access::rights::Rights;
-use crate::mqtt::packet::Will;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Session as Value;
 pub use crate::session::Subscription;
@@ -68,6 +66,7 @@ mod effects;
 pub mod farewell;
 mod moving;
 mod replay;
+mod seat;
 mod torn;
 mod turn;
 mod wire;
@@ -161,58 +160,12 @@ pub struct Session {
     /// Fires at `wake_at` or earlier; re-armed only when it has fired.
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
-    /// It was stopped in order: what it holds is not passed on.
-    stopped: bool,
     /// Of a shared group, in hand.
     offered: Option<Offered>,
     /// Who its client is.
     entry: Entry,
     /// Whether it has just come from another node, or is going to one.
     moving: Move,
-}
-
-/// The session's port. Dropping it releases the port, also when the session was torn by a panic: what it
-/// blocked goes on, its rows are removed, the will of a client that was attached is published.
-struct PortSeat {
-    office: Rc<Office>,
-    port: Rc<Port>,
-    /// The will as long as the value has not decided about it.
-    will: Option<Box<Will>>,
-    /// What the client may do; `None` is everything.
-    rights: Option<Box<Rights>>,
-    /// The packet that is being handled. Still there when the seat is dropped: it tore the session.
-    in_hand: Option<Fingerprint>,
-    /// Subscriptions and queued messages as they stand in the counters of this arbiter.
-    held: Cell<(u32, u32)>,
-}
-
-impl PortSeat {
-    /// Brings the counters of this arbiter up to what the session holds now.
-    fn tell_held(&self, subscriptions: usize, queued: usize) {
-        let now = (subscriptions as u32, queued as u32);
-        let before = self.held.replace(now);
-        if now != before {
-            let counters = self.office.counters();
-            counters.held_subscriptions.moved(before.0.into(), now.0.into());
-            counters.held_messages.moved(before.1.into(), now.1.into());
-        }
-    }
-}
-
-impl Drop for PortSeat {
-    fn drop(&mut self) {
-        self.tell_held(0, 0);
-        self.office.close_port(&self.port);
-        if let Some(packet) = self.in_hand {
-            let poison = &self.office.tables().poison;
-            poison.crashed(&self.port.client_id, packet, Instant::now());
-        }
-        if let Some(will) = self.will.take()
-            && self.allows_will(&will)
-        {
-            wills::publish_now(&self.office, &self.port.client_id, will, Instant::now());
-        }
-    }
 }
 
 impl Session {
@@ -253,14 +206,7 @@ impl Session {
         let port = office.open_port(value.client_id().clone());
         let suspect = tables.poison.suspect(value.client_id(), Instant::now());
         let mut session = Self {
-            seat: PortSeat {
-                office,
-                port,
-                will: None,
-                rights: None,
-                in_hand: None,
-                held: Cell::default(),
-            },
+            seat: PortSeat::new(office, port),
             value,
             wire: None,
             holds: Holds::default(),
@@ -273,7 +219,6 @@ impl Session {
             wake_at: None,
             timer: None,
             ended: false,
-            stopped: false,
             offered: None,
             entry: Entry::default(),
             moving: Move::default(),
@@ -396,7 +341,7 @@ impl Session {
 
     fn end(&mut self, ctx: &mut Context<Self>) {
         if !std::mem::replace(&mut self.ended, true) {
-            self.seat.office.close_port(&self.seat.port);
+            self.seat.office.close_port(&self.seat.port, Parting::Ended);
             let (client_id, session) = (self.value.client_id().clone(), ctx.pid().clone());
             self.tell_clients(Fact::Away(client_id, session));
             ctx.stop();
@@ -422,7 +367,7 @@ impl Actor for Session {
             self.handle(Event::Kick(ReasonCode::ServerShuttingDown), Instant::now(), ctx);
             self.close_wire(ctx);
         }
-        self.stopped = true;
+        self.seat.stopped = true;
         Running::Stop
     }
 }

@@ -367,6 +367,7 @@ mod tests {
             share: None,
             loans: None,
             retained: None,
+            only_retained: false,
         };
         lane.outbox().announce(&outbound);
         lane.outbox().lay(vec![outbound]);

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::wire::v1::{self, Frame, WireMessage};
+use crate::broker::counters::Counters;
 use crate::broker::links::{Outbound, Outbox, link_weight};
-use crate::broker::publish::give_again;
+use crate::broker::office::Office;
+use crate::broker::publish::{count_lost, give_again};
 use crate::limits::{FORWARD_BATCH_BYTES, FORWARD_BATCH_LEN, LINK_WINDOW_BYTES};
 
 /// A batch that was sent and is not acknowledged.
@@ -35,10 +37,14 @@ pub struct Lane {
     /// On the wire.
     unacked: VecDeque<Batch>,
     unacked_bytes: usize,
+    /// Messages in `again` and `unacked`.
+    on_wire: usize,
     /// Number of the last batch that was cut.
     last: u64,
     /// Messages that were sent, each once however often it was repeated.
     sent: u64,
+    /// Messages that the other side has taken.
+    acknowledged: u64,
     /// What was never sent, by reason.
     pub dropped: Dropped,
 }
@@ -71,8 +77,10 @@ impl Lane {
             again: VecDeque::new(),
             unacked: VecDeque::new(),
             unacked_bytes: 0,
+            on_wire: 0,
             last: received,
             sent: 0,
+            acknowledged: 0,
             dropped: Dropped::default(),
         }
     }
@@ -132,6 +140,7 @@ impl Lane {
         });
         self.unacked_bytes += batch.bytes;
         self.unacked.push_back(batch);
+        self.tell();
         Some(frame)
     }
 
@@ -149,13 +158,19 @@ impl Lane {
         if seq > self.last {
             return Err(AckAhead { seq, last: self.last });
         }
+        let mut taken = 0;
         while self.unacked.front().is_some_and(|batch| batch.seq <= seq) {
             let batch = self.unacked.pop_front().expect("front was just seen");
             self.unacked_bytes -= batch.bytes;
+            taken += batch.messages.len();
         }
         while self.again.front().is_some_and(|batch| batch.seq <= seq) {
-            self.again.pop_front();
+            taken += self.again.pop_front().map_or(0, |batch| batch.messages.len());
         }
+        self.acknowledged += taken as u64;
+        self.on_wire -= taken;
+        count(|counters| counters.forwards_acknowledged.add(taken as u64));
+        self.tell();
         Ok(())
     }
 
@@ -177,6 +192,14 @@ impl Lane {
                 .messages
                 .retain_mut(|outbound| !give_again(outbound, &self.outbox, true));
         }
+        let batches = self.unacked.iter().chain(&self.again);
+        self.on_wire = batches.map(|batch| batch.messages.len()).sum();
+        self.tell();
+    }
+
+    /// Tells the outbox how many messages are under way.
+    fn tell(&self) {
+        self.outbox.set_on_wire(self.on_wire);
     }
 
     /// Messages that were sent.
@@ -185,11 +208,16 @@ impl Lane {
         self.sent
     }
 
+    /// Messages that the other side has taken.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
     /// Messages that are neither acknowledged nor dropped.
     #[must_use]
     pub fn len(&self) -> usize {
-        let batches = self.unacked.iter().chain(&self.again);
-        self.outbox.len() + batches.map(|batch| batch.messages.len()).sum::<usize>()
+        self.outbox.len() + self.on_wire
     }
 
     /// Whether everything was acknowledged.
@@ -202,13 +230,16 @@ impl Lane {
     /// can have.
     pub fn abandon(&mut self) {
         self.give_again();
-        let batches = self.unacked.iter().chain(&self.again);
-        let sent: usize = batches.map(|batch| batch.messages.len()).sum();
-        self.dropped.link_down += (sent + self.outbox.close()) as u64;
+        for batch in self.unacked.iter().chain(&self.again) {
+            count_lost(&batch.messages);
+        }
+        self.dropped.link_down += (self.on_wire + self.outbox.close()) as u64;
         self.unacked.clear();
         self.again.clear();
+        self.on_wire = 0;
         self.unacked_bytes = 0;
         self.held = None;
+        self.tell();
     }
 
     /// Cuts the next batch from the queue.
@@ -222,6 +253,7 @@ impl Lane {
         while let Some(message) = self.outbox.take_if(|next| fits(next, messages.len(), bytes)) {
             if message.expires_at.is_some_and(|at| at <= now) {
                 self.dropped.expired += 1;
+                count(|counters| counters.dropped_link_expired.one());
                 continue;
             }
             bytes += link_weight(&message);
@@ -232,6 +264,7 @@ impl Lane {
         }
         self.last += 1;
         self.sent += messages.len() as u64;
+        self.on_wire += messages.len();
         Some(Batch {
             seq: self.last,
             bytes,
@@ -244,6 +277,13 @@ impl Drop for Lane {
     fn drop(&mut self) {
         // However it ends: no publisher waits for an outbox that nobody takes from.
         self.outbox.close();
+    }
+}
+
+/// Counts at once, on the arbiter of the lane: a Peer that falls takes no figures along.
+fn count(count: impl FnOnce(&Counters)) {
+    if let Some(office) = Office::here() {
+        count(office.counters());
     }
 }
 

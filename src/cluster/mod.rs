@@ -25,7 +25,6 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use actix::ArbiterHandle;
 use supervisors::{DynamicSupervisor, Name};
 
-use crate::broker::office::Office;
 use crate::broker::router::Router;
 use crate::node_name::NodeId;
 use crate::registry::CookieJar;
@@ -143,18 +142,12 @@ impl Cluster {
 
     /// Gives up the lanes whose link did not come back in time.
     fn sweep(&self) {
-        let link_down = self.board.sweep(std::time::Instant::now());
-        self.count_lost(&lane::Dropped {
-            link_down,
-            expired: 0,
-        });
-    }
-
-    /// Counts what a lane gave up.
-    fn count_lost(&self, dropped: &lane::Dropped) {
-        if let Some(office) = Office::here() {
-            office.counters().dropped_expired.add(dropped.expired);
-            office.counters().dropped_link_down.add(dropped.link_down);
+        let lost = self.board.sweep(std::time::Instant::now());
+        if lost > 0 {
+            tracing::warn!(
+                messages = lost,
+                "given up, as the nodes that they were for did not come back"
+            );
         }
     }
 }

@@ -123,7 +123,13 @@ impl Peer {
         let node = ticket.node.clone();
         let orders = ctx.myself().caster::<Order>();
         let lane = match cluster.board.lane_of(&node) {
-            Some(mut lane) => lane.resume(ticket.received).map(|()| lane)?,
+            Some(mut lane) => match lane.resume(ticket.received) {
+                Ok(()) => lane,
+                Err(error) => {
+                    lane.abandon();
+                    return Err(error.into());
+                }
+            },
             None => Lane::new(ticket.received),
         };
         lane.outbox().open(ctx.myself().caster());
@@ -211,9 +217,7 @@ impl Peer {
         let mut lane = std::mem::replace(&mut self.lane, Lane::new(0));
         if matches!(self.ending, Some(Reason::Leaving(_) | Reason::Ordered(_))) {
             lane.abandon();
-            self.cluster.count_lost(&lane.dropped);
         } else {
-            self.cluster.count_lost(&std::mem::take(&mut lane.dropped));
             self.cluster.board.put_aside(&self.node, lane, Instant::now());
         }
     }

@@ -130,12 +130,11 @@ impl Session {
             out.push(Effect::ForgetSubscriptions);
         }
         self.pass_on(None, out);
-        self.drop_queued(out);
+        self.drop_held(out);
         self.subscriptions.clear();
         for request in &mut self.requests {
             request.forget();
         }
-        self.inflight.clear();
         if let Some(inbound) = &mut self.inbound {
             inbound.forget();
         }

@@ -220,17 +220,17 @@ impl Session {
             State::New | State::Attached(_) => {}
         }
         self.pass_on(None, out);
-        self.drop_queued(out);
+        self.drop_held(out);
         out.push(Effect::End);
     }
 
-    /// Empties the queue and counts what was in it.
-    pub(super) fn drop_queued(&mut self, out: &mut Vec<Effect>) {
-        let dropped = self.queue.clear();
-        out.extend(std::iter::repeat_n(
-            Effect::Count(Counted::DroppedSessionEnded),
-            dropped,
-        ));
+    /// Lets go of all messages for the client, and counts them.
+    pub(super) fn drop_held(&mut self, out: &mut Vec<Effect>) {
+        let dropped = |counted, count| std::iter::repeat_n(Effect::Count(counted), count);
+        let unheard = self.inflight.unheard_len();
+        self.inflight.clear();
+        out.extend(dropped(Counted::DroppedUnacknowledged, unheard));
+        out.extend(dropped(Counted::DroppedSessionEnded, self.queue.clear()));
     }
 }
 

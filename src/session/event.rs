@@ -357,6 +357,11 @@ impl SubscribeRequest {
 }
 
 /// What a session counts; each is a metric, each drop has its reason.
+///
+/// Double entry: each [`Event::Deliver`] is in the end one [`Effect::Transmit`] at QoS 0, one
+/// [`Effect::PassOn`] or one of these (see [`Counted::copies`]), or is still held
+/// ([`Session::held_len`](super::Session::held_len)). Each PUBLISH of the client is one
+/// [`Effect::Publish`] or one of these ([`Counted::is_of_publish`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Counted {
     /// Message dropped: it came when the queue was at its limit of messages or bytes.
@@ -375,10 +380,67 @@ pub enum Counted {
     DroppedSessionEnded,
     /// Message dropped: its session moved to another node and had more than may be moved.
     DroppedNotMoved,
+    /// Message dropped: it was sent at QoS 1 or 2, and the session ended before the client acknowledged it.
+    /// The client may have it.
+    DroppedUnacknowledged,
+    /// Message dropped: the client answered it with a reason that refuses it (5.0).
+    DroppedByClient,
+    /// Message held back: the client published it, and its subscription wants none of those (No Local).
+    Withheld,
+    /// A QoS 1 or 2 message is the client's: it sent PUBACK or PUBREC.
+    Delivered,
+    /// A message that waited or was in flight goes with the session to another node.
+    MovedAway,
+    /// A message came with the session, or behind it, from another node.
+    MovedIn,
+    /// A message that was in flight was found in the store with its session.
+    Restored,
+    /// A PUBLISH of the client was one that it had sent before (QoS 2): nothing was published.
+    Repeated,
+    /// A PUBLISH of the client broke the protocol: nothing was published, and its connection ends.
+    DroppedProtocolError,
     /// Message of the client dropped: its topic has too many levels or bytes.
     DroppedTopicLimit,
     /// A subscription was refused: the session has as many as it may have.
     SubscriptionsRefused,
     /// An acknowledgement for a packet identifier that is not in flight.
     UnknownAck,
+}
+
+impl Counted {
+    /// By how many messages for the client the session holds more after this: one that came with it, or one
+    /// less for each that has come to its end.
+    #[must_use]
+    pub fn copies(self) -> i8 {
+        match self {
+            Self::MovedIn | Self::Restored => 1,
+            Self::DroppedQueueFull
+            | Self::DroppedQueueOldest
+            | Self::DroppedQoS0Offline
+            | Self::DroppedSlowConsumer
+            | Self::DroppedExpired
+            | Self::DroppedTooLarge
+            | Self::DroppedSessionEnded
+            | Self::DroppedNotMoved
+            | Self::DroppedUnacknowledged
+            | Self::DroppedByClient
+            | Self::Withheld
+            | Self::Delivered
+            | Self::MovedAway => -1,
+            Self::Repeated
+            | Self::DroppedProtocolError
+            | Self::DroppedTopicLimit
+            | Self::SubscriptionsRefused
+            | Self::UnknownAck => 0,
+        }
+    }
+
+    /// Whether it tells what became of a PUBLISH of the client.
+    #[must_use]
+    pub fn is_of_publish(self) -> bool {
+        matches!(
+            self,
+            Self::Repeated | Self::DroppedProtocolError | Self::DroppedTopicLimit
+        )
+    }
 }

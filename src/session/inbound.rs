@@ -295,7 +295,14 @@ impl Session {
                 let quota = self.limits.receive_maximum.max(1);
                 let has_quota = !self.version.is_v5() || link.unacknowledged < quota;
                 match inbound.admit(qos, packet_id, has_quota)? {
-                    Admission::Duplicate => return self.acknowledge(out),
+                    Admission::Duplicate => {
+                        out.push(Effect::Count(Counted::Repeated));
+                        // The PUBLISH is accounted for: what is wrong with an earlier one is another matter.
+                        if let Err(refusal) = self.acknowledge(out) {
+                            self.close(refusal, now, out);
+                        }
+                        return Ok(());
+                    }
                     Admission::Publish(token) => {
                         link.unacknowledged = link.unacknowledged.saturating_add(1);
                         Some(token)

@@ -62,6 +62,8 @@ pub(super) struct Inflight {
     slots: VecDeque<Slot>,
     /// How many are [`Stage::Held`].
     held: usize,
+    /// How many are [`Stage::Released`].
+    released: usize,
     /// Next packet identifier to try for a message that is not stored.
     next: PacketId,
     /// The identifiers do not grow along the ring, until it is empty again: they have gone all the way round
@@ -74,6 +76,7 @@ impl Default for Inflight {
         Self {
             slots: VecDeque::new(),
             held: 0,
+            released: 0,
             next: PacketId::MIN,
             scattered: false,
         }
@@ -90,6 +93,7 @@ impl Inflight {
         };
         for (packet_id, stage) in slots {
             inflight.held += usize::from(matches!(stage, Stage::Held(_)));
+            inflight.released += usize::from(matches!(stage, Stage::Released(_)));
             inflight.append(packet_id, stage);
         }
         inflight
@@ -133,6 +137,11 @@ impl Inflight {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// How many messages the client has not said to have.
+    pub(super) fn unheard_len(&self) -> usize {
+        self.slots.len() - self.released
     }
 
     /// How many messages fill the window of this connection.
@@ -207,6 +216,7 @@ impl Inflight {
         let seq = stage.seq();
         let before = std::mem::replace(stage, Stage::Released(seq));
         self.held -= usize::from(matches!(before, Stage::Held(_)));
+        self.released += usize::from(!matches!(before, Stage::Released(_)));
         seq
     }
 
@@ -215,6 +225,7 @@ impl Inflight {
         let slot = self.find(packet_id).and_then(|index| self.slots.remove(index));
         if let Some(slot) = &slot {
             self.held -= usize::from(matches!(slot.stage, Stage::Held(_)));
+            self.released -= usize::from(matches!(slot.stage, Stage::Released(_)));
         }
         if self.slots.is_empty() {
             self.scattered = false;
@@ -318,7 +329,7 @@ impl Inflight {
     pub(super) fn clear(&mut self) {
         // `next` goes on: an acknowledgement that is still on its way finds nothing.
         self.slots = VecDeque::new();
-        self.held = 0;
+        (self.held, self.released) = (0, 0);
         self.scattered = false;
     }
 

@@ -11,7 +11,7 @@
 //! | `Attach` | CONNACK → Attached | `TakenOver`, then as in Away | resume or forget → Attached | – |
 //! | `Packet` | – | by packet, below | – | – |
 //! | `Malformed` | – | close with its reason | – | – |
-//! | `Deliver` | counted | sent, or queued behind the window | QoS 0 counted, others queued | – |
+//! | `Deliver` | counted | sent, or queued behind the window | QoS 0 counted, others queued | counted |
 //! | `Published` | – | acknowledged, in order of arrival | QoS 2 remembered | – |
 //! | `Subscribed`, `Unsubscribed` | – | SUBACK, UNSUBACK | noted | – |
 //! | `TransportLost` | – | will; → Away, or End | – | – |
@@ -74,7 +74,7 @@ mod tests;
 
 use connect::Link;
 use ending::Away;
-use event::{ClientLimits, Effect, Event};
+use event::{ClientLimits, Counted, Effect, Event};
 use inbound::Inbound;
 use inflight::Inflight;
 pub use packing::Unpackable;
@@ -179,6 +179,7 @@ impl Session {
             return;
         };
         link.last_activity = now;
+        let is_publish = matches!(packet, Packet::Publish(_));
         let answered = match packet {
             Packet::Publish(publish) => self.on_publish(publish, now, out),
             Packet::PubAck(ack) => self.on_puback(&ack, now, out),
@@ -203,6 +204,9 @@ impl Session {
             )),
         };
         if let Err(refusal) = answered {
+            if is_publish {
+                out.push(Effect::Count(Counted::DroppedProtocolError));
+            }
             self.close(refusal, now, out);
         }
     }
@@ -291,6 +295,13 @@ impl Session {
     #[must_use]
     pub fn inflight_len(&self) -> usize {
         self.inflight.len()
+    }
+
+    /// Messages for the client that have not come to their end: those of the queue, and those that were sent
+    /// and that the client has not said to have.
+    #[must_use]
+    pub fn held_len(&self) -> usize {
+        self.queue.len() + self.inflight.unheard_len()
     }
 
     /// Messages from the client that wait for the broker's answer.

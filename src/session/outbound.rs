@@ -46,12 +46,12 @@ impl Session {
         match self.state {
             State::Attached(_) | State::Away(_) => {}
             // It has no subscriptions yet: the delivery was meant for a session before it.
-            State::New => return drop_counted(Counted::DroppedSessionEnded, seq, out),
-            State::Ended => return,
+            // Or there will be none any more.
+            State::New | State::Ended => return drop_counted(Counted::DroppedSessionEnded, seq, out),
         }
         // [MQTT-3.8.3-3]
         if options.no_local && message.publisher == self.client_id {
-            return settle(seq, out);
+            return drop_counted(Counted::Withheld, seq, out);
         }
         let outgoing = Outgoing {
             qos: message.qos.min(options.qos),
@@ -205,6 +205,7 @@ impl Session {
         match self.inflight.awaits(ack.packet_id) {
             Some(Awaits::Ack) => {
                 settle(self.inflight.remove(ack.packet_id), out);
+                out.push(Effect::Count(heard(ack)));
                 self.pump(now, out);
             }
             Some(Awaits::Rec | Awaits::Comp) => {
@@ -229,6 +230,9 @@ impl Session {
             Some(Awaits::Ack) => return Err(Refusal::protocol_error("PUBREC for a message of QoS 1")),
             Some(Awaits::Rec | Awaits::Comp) if ack.reason.is_error() => {
                 settle(self.inflight.remove(packet_id), out);
+                if awaits == Some(Awaits::Rec) {
+                    out.push(Effect::Count(heard(ack)));
+                }
                 self.pump(now, out);
                 return Ok(());
             }
@@ -236,6 +240,7 @@ impl Session {
                 let released = Exchange::Released(packet_id);
                 let seq = self.inflight.release(packet_id);
                 out.extend(seq.map(|seq| Effect::Exchange(seq, released)));
+                out.push(Effect::Count(heard(ack)));
             }
             Some(Awaits::Comp) => {}
             None => out.push(Effect::Count(Counted::UnknownAck)),
@@ -283,6 +288,15 @@ pub(super) fn settle(seq: Option<Seq>, out: &mut Vec<Effect>) {
 pub(super) fn drop_counted(counted: Counted, seq: Option<Seq>, out: &mut Vec<Effect>) {
     out.push(Effect::Count(counted));
     settle(seq, out);
+}
+
+/// What became of a message by PUBACK or PUBREC.
+fn heard(ack: &Ack) -> Counted {
+    if ack.reason.is_error() {
+        Counted::DroppedByClient
+    } else {
+        Counted::Delivered
+    }
 }
 
 /// When a message that is sent now without having waited must not have expired.

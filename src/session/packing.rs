@@ -259,6 +259,7 @@ impl Session {
                 .is_none_or(|outgoing| room.takes_message(outgoing))
             {
                 let message = outgoing.map(|outgoing| PackedMessage::of(&outgoing, now));
+                out.extend(message.iter().map(|_| Effect::Count(Counted::MovedAway)));
                 packed.inflight.push((packet_id, message));
             } else {
                 out.push(Effect::Count(Counted::DroppedNotMoved));
@@ -284,6 +285,7 @@ impl Session {
             if outgoing.is_expired(now) {
                 out.push(Effect::Count(Counted::DroppedExpired));
             } else if room.takes_message(&outgoing) {
+                out.push(Effect::Count(Counted::MovedAway));
                 packed.push(PackedMessage::of(&outgoing, now));
             } else {
                 out.push(Effect::Count(Counted::DroppedNotMoved));
@@ -330,6 +332,7 @@ impl Session {
         for message in packed.queue {
             session.queue.push(message.outgoing(now), &unbounded(), out);
         }
+        out.extend((0..session.held_len()).map(|_| Effect::Count(Counted::MovedIn)));
         let expires_at = after(packed.expires_in_ms, now);
         out.extend(expires_at.map(Effect::WakeAt));
         let delayed = packed.will.map(|will| {
@@ -364,6 +367,7 @@ impl Session {
         let mut messages = Vec::new();
         for outgoing in late {
             messages.push(outgoing.message.clone());
+            out.push(Effect::Count(Counted::MovedIn));
             match self.state {
                 State::Attached(_) | State::Away(_) => self.enqueue(outgoing, now, out),
                 State::New | State::Ended => out.push(Effect::Count(Counted::DroppedSessionEnded)),

@@ -9,10 +9,11 @@
 //! What was noted last may not have reached the disk. So whatever may have been sent before the crash is sent
 //! with DUP `[MQTT-3.3.1-1]`, under the same packet identifier.
 
+use std::iter::repeat_n;
 use std::time::{Duration, Instant};
 
 use super::ending::{Away, publish_will_of};
-use super::event::{ClientLimits, Effect};
+use super::event::{ClientLimits, Counted, Effect};
 use super::inbound::Inbound;
 use super::inflight::{Inflight, Stage, far_from};
 use super::lasting::{Change, Exchange, Queued, Restored, Seq, SessionNo, SessionRecord};
@@ -135,6 +136,7 @@ impl Session {
             }
         });
         session.inflight = Inflight::of(begun, far_from(restored.next.packet_id()));
+        out.extend(repeat_n(Effect::Count(Counted::Restored), session.held_len()));
         let lived_ms = |since_ms| wall_ms.saturating_sub(since_ms);
         let left_ms =
             lives_ms(record.expiry_interval_s).saturating_sub(record.away_since_ms.map_or(0, lived_ms));

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::rows::Row;
+use super::rows::{Offered, Row};
 use super::{Desk, ShareGroup};
 use crate::broker::mail::{Parcel, Receipt, To};
 use crate::broker::office::Office;
@@ -53,14 +53,16 @@ impl Desk {
         let offer = |from: usize, to: usize| {
             let count = to - from;
             let mut order = (0..count).map(|k| &rows[from + (start + k) % count]);
-            order.any(|row| self.offer(office, group, row, message, turn.dup))
+            order.any(|row| self.offer_to_member(office, group, row, message, turn.dup))
         };
         if offer(0, online) {
             return None;
         }
         let best_effort = message.qos == QoS::AtMostOnce && online > 0;
         if best_effort {
-            // All of them are slow: it was counted.
+            // All of them are slow.
+            office.counters().offered.one();
+            office.counters().dropped_slow_consumer.one();
             return None;
         }
         if turn.hops < HOPS_MAX && group.is_online_elsewhere(office.me()) {
@@ -73,7 +75,7 @@ impl Desk {
         elsewhere.map(Onward::Arbiter).or(Some(Onward::Heirs))
     }
 
-    fn offer(
+    fn offer_to_member(
         self: &Rc<Self>,
         office: &Rc<Office>,
         group: &ShareGroup,
@@ -82,7 +84,7 @@ impl Desk {
         dup: bool,
     ) -> bool {
         let delivery = || row.delivery_of_share(self.id, message, dup);
-        let taken = self.deliver(office, &row.port, delivery);
+        let taken = self.offer(office, &row.port, delivery) == Offered::Taken;
         if taken {
             group.took(row.port.id);
         }

@@ -50,6 +50,17 @@ impl Row {
     }
 }
 
+/// What a session said to a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Offered {
+    /// It took it.
+    Taken,
+    /// Its outbox makes no progress, and the message is of QoS 0.
+    Slow,
+    /// It is over.
+    Gone,
+}
+
 impl Desk {
     /// Hands the entry in hand to every row, from where the last life fell.
     pub(super) fn dispatch_to_all(self: &Rc<Self>, office: &Rc<Office>, message: &Arc<Message>) -> usize {
@@ -136,30 +147,38 @@ impl Desk {
         }
     }
 
-    /// Hands a message to one session; false when it did not take it.
-    pub(super) fn deliver(
+    /// Hands a message to one session; what it does not take although it is there is dropped.
+    fn deliver(self: &Rc<Self>, office: &Rc<Office>, port: &Rc<Port>, delivery: impl FnOnce() -> Delivery) {
+        if self.offer(office, port, delivery) == Offered::Slow {
+            office.counters().offered.one();
+            office.counters().dropped_slow_consumer.one();
+        }
+    }
+
+    /// Offers a message to one session. One that it takes is counted.
+    pub(super) fn offer(
         self: &Rc<Self>,
         office: &Rc<Office>,
         port: &Rc<Port>,
         delivery: impl FnOnce() -> Delivery,
-    ) -> bool {
+    ) -> Offered {
         let room = port.room();
         if matches!(room, Room::Closed) {
-            return false;
+            return Offered::Gone;
         }
         let delivery = delivery();
         #[cfg(test)]
         super::tests::fall_over(port, &delivery.message);
         match room {
             Room::Slow if delivery.message.qos.min(delivery.options.qos) == QoS::AtMostOnce => {
-                office.counters().dropped_slow_consumer.one();
-                return false;
+                return Offered::Slow;
             }
             Room::Pause => office.pause(self, port, Instant::now()),
             Room::Take | Room::Slow | Room::Closed => {}
         }
+        office.counters().offered.one();
         port.push(delivery);
-        true
+        Offered::Taken
     }
 
     /// Writes the row of a session, or replaces it.

@@ -7,6 +7,7 @@ use actix_rt::{Arbiter, System};
 
 use super::*;
 use crate::broker::mail::Ticket;
+use crate::broker::port::Parting;
 use crate::broker::tables::{Arbiters, Names, Tables};
 use crate::broker::wills::message_of;
 use crate::mqtt::packet::{QoS, SubscriptionOptions, Will};
@@ -133,15 +134,15 @@ fn the_row_of_a_session_that_ends_is_removed_behind_what_came_before() {
     on_an_arbiter(|office| {
         let (desk, ports) = three_subscribers(&office);
         desk.push(message("one"));
-        office.close_port(&ports[0]);
+        office.close_port(&ports[0], Parting::Ended);
         desk.push(message("two"));
         assert!(!desk.work(&office));
         assert_eq!(desk.len(), 2);
         assert!(received(&ports[0]).is_empty());
         assert_eq!(received(&ports[2]), ["one", "two"]);
         // The last row took the place of the first: leaving must find it there.
-        office.close_port(&ports[2]);
-        office.close_port(&ports[1]);
+        office.close_port(&ports[2], Parting::Ended);
+        office.close_port(&ports[1], Parting::Ended);
         assert!(!desk.work(&office));
         assert_eq!(desk.len(), 0);
     });
@@ -247,7 +248,7 @@ fn messages_of_one_topic_keep_their_order_when_a_matching_filter_comes_or_goes()
         );
         desks.iter().for_each(|desk| assert!(!desk.work(&office)));
         publish_jointly(&office, "1", &desks);
-        office.close_port(&leaves);
+        office.close_port(&leaves, Parting::Ended);
         publish_jointly(&office, "2", &desks);
         // The first desk has lost its last row with the second message still before it.
         assert!(!desks[0].work(&office));

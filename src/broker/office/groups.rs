@@ -22,6 +22,8 @@ impl Office {
             dup,
             ..Turn::default()
         };
+        self.counters().passed_on.one();
+        self.counters().topic_entries.one();
         self.send_to_heirs(filter, message, None, turn);
     }
 
@@ -73,8 +75,10 @@ impl Office {
         mut receipt: Option<Receipt>,
         from: u16,
     ) {
-        if let To::Member(turn) = to {
-            self.send_to_heirs(filter, message, receipt.take(), *turn);
+        match to {
+            To::Member(turn) => self.send_to_heirs(filter, message, receipt.take(), *turn),
+            // Nobody is left whom it could be dispatched to.
+            To::All | To::Joint(_) => self.counters().topic_entries_done.one(),
         }
         self.dispatched(receipt, from, message);
     }

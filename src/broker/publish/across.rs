@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Holds, Match};
+use super::{Holds, Keep, Match};
 use crate::broker::desk::Turn;
 use crate::broker::links::{Link, Outbound, Outbox};
 use crate::broker::loans::{Across, LOANS_MAX, Loan, Loans, NODES_TRIED_MAX};
@@ -21,6 +21,11 @@ use crate::routing::stamps::HybridTime;
 pub(in crate::broker) struct Forwards(Vec<(Arc<Outbox>, Vec<Outbound>)>);
 
 impl Forwards {
+    /// How many there are.
+    pub(in crate::broker) fn len(&self) -> usize {
+        self.0.iter().map(|(_, messages)| messages.len()).sum()
+    }
+
     pub(super) fn push(&mut self, outbox: &Arc<Outbox>, message: Outbound) {
         let known = self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, outbox));
         match known {
@@ -49,10 +54,19 @@ pub(in crate::broker) fn hand_over((outbox, mut messages): (Arc<Outbox>, Vec<Out
     }
     let mut lost = outbox.lay(messages);
     lost.retain_mut(|outbound| !give_again(outbound, &outbox, false));
-    if !lost.is_empty()
-        && let Some(office) = Office::here()
-    {
-        office.counters().dropped_link_down.add(lost.len() as u64);
+    count_lost(&lost);
+}
+
+/// Counts messages for another node that were given up, as it did not come back in time.
+pub fn count_lost<'a>(lost: impl IntoIterator<Item = &'a Outbound>) {
+    let Some(office) = Office::here() else { return };
+    for outbound in lost {
+        let counters = office.counters();
+        if outbound.only_retained {
+            counters.dropped_link_retained.one();
+        } else {
+            counters.dropped_link_down.one();
+        }
     }
 }
 
@@ -82,6 +96,9 @@ pub fn give_again(outbound: &mut Outbound, gone: &Arc<Outbox>, sent: bool) -> bo
     let nothing = loans.only && loans.groups.is_empty();
     if loans.groups.is_empty() && !loans.only {
         outbound.loans = None;
+    }
+    if nothing {
+        office.counters().forwards_taken_back.one();
     }
     nothing
 }
@@ -156,7 +173,7 @@ impl Office {
                             &found.links[link],
                             lent[link].take(),
                             message,
-                            retained,
+                            retained.map(Keep::Too),
                             receipt,
                             holds,
                         );
@@ -166,7 +183,10 @@ impl Office {
                     let own = across.own.iter();
                     own.for_each(|seats| self.hand_to_desks(seats, message, receipt, holds));
                 }
-                None => self.counters().dropped_no_member.one(),
+                None => {
+                    self.counters().topic_entries.one();
+                    self.counters().dropped_no_member.one();
+                }
             }
         }
         for (position, mut loans) in lent.into_iter().enumerate() {
@@ -175,7 +195,9 @@ impl Office {
                 loans.only = !plain;
             }
             if plain || loans.is_some() || retained.is_some() {
-                self.forward(&found.links[position], loans, message, retained, receipt, holds);
+                let only = !plain && loans.is_none();
+                let keep = retained.map(if only { Keep::Only } else { Keep::Too });
+                self.forward(&found.links[position], loans, message, keep, receipt, holds);
             }
         }
     }
@@ -188,6 +210,7 @@ impl Office {
                 tried: loan.tried,
                 ..Turn::default()
             };
+            self.counters().topic_entries.one();
             self.give_away(&loan.group, message, None, turn);
         }
     }
@@ -234,6 +257,7 @@ impl Office {
             return self.find_no_member(receipt);
         };
         self.counters().shared_given_again.one();
+        self.counters().topic_entries_given_away.one();
         let loan = Loan {
             group: across.crossing.group.clone(),
             tried: turn.tried + 1,
@@ -283,6 +307,7 @@ impl Office {
             share,
             loans: Some(Box::new(loans)),
             retained: None,
+            only_retained: false,
         };
         self.enqueue(link, outbound);
     }

@@ -1,14 +1,15 @@
 //! What this client may do: its rights are asked here, on the way from its packets to the broker and from
 //! the broker to its packets. A session that no rule binds pays for one look at an empty option.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix::{AsyncContext, SpawnHandle};
 use bytes::Bytes;
 use bytestring::ByteString;
 use supervisors::Context;
 
-use super::{PortSeat, Session};
+use super::Session;
+use super::seat::PortSeat;
 use crate::access::acl::Action;
 use crate::access::identity::{Denial, Identity};
 use crate::access::scram::Exchange;
@@ -46,6 +47,7 @@ impl PortSeat {
         self.renew_rights();
         let allowed = self.allows(Action::Write, &will.topic);
         if !allowed {
+            self.office.counters().injected.one();
             self.office.counters().dropped_not_authorized.one();
         }
         allowed
@@ -93,13 +95,15 @@ impl Session {
         allowed
     }
 
-    /// Whether the client may have a message that matched; what it may not is dropped and counted.
-    pub(super) fn may_have(&mut self, delivery: &Delivery) -> bool {
-        let allowed = self.seat.allows(Action::Read, &delivery.message.topic);
-        if !allowed {
+    /// A message that matched, if the client may have it; what it may not is dropped and counted.
+    pub(super) fn take_delivery(&mut self, delivery: Delivery, now: Instant, ctx: &mut Context<Self>) {
+        self.seat.take_up();
+        if self.seat.allows(Action::Read, &delivery.message.topic) {
+            self.deliver(delivery, now, ctx);
+        } else {
+            self.seat.put_down();
             self.seat.office.counters().dropped_unreadable.one();
         }
-        allowed
     }
 
     /// Takes out of a SUBSCRIBE what the client may not subscribe to: one `true` per filter that was taken.

@@ -18,6 +18,7 @@ use super::access::with_refused;
 use super::replay::Replays;
 use crate::broker::confirm::confirmed;
 use crate::broker::mail::FilterId;
+use crate::broker::port::Parting;
 use crate::broker::publish::Holds;
 use crate::broker::retainer;
 use crate::broker::router::{Subscribe, Unsubscribe};
@@ -26,9 +27,7 @@ use crate::mqtt::codec::EncodeError;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::{Packet, PacketId, Will};
 use crate::mqtt::reason::ReasonCode;
-use crate::session::event::{
-    Counted, Effect, Event, PublishOutcome, PublishToken, SubscribeRequest, Transmit,
-};
+use crate::session::event::{Effect, Event, PublishOutcome, PublishToken, SubscribeRequest, Transmit};
 
 /// First pause before a request is asked again of a router that is being restarted; it grows tenfold.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(5);
@@ -89,21 +88,32 @@ impl Session {
                 wills::ask(self.seat.office.tables(), wills::Request::Cancel { client_id });
             }
             Effect::PassOn { share, message, dup } => {
-                let office = &self.seat.office;
-                office.pass_on(FilterId(share.get()), &message, dup);
+                self.seat.put_down();
+                self.seat.office.pass_on(FilterId(share.get()), &message, dup);
             }
             Effect::WakeAt(instant) => self.wake_at = Some(instant),
-            Effect::Count(counted) => self.seat.office.counters().count(counted),
+            Effect::Count(counted) => self.seat.count(counted),
             Effect::End => self.end(ctx),
         }
     }
 
     fn transmit(&mut self, transmit: &Transmit) {
-        let Some(wire) = &mut self.wire else { return };
-        let sent = wire.transmit(transmit);
         let counters = self.seat.office.counters();
-        counters.delivered.one();
-        counters.payload_sent.add(transmit.message.payload.len() as u64);
+        let sent = self.wire.as_mut().map(|wire| wire.transmit(transmit));
+        if let Some(Ok(_)) = sent {
+            counters.publishes_sent.one();
+            counters.payload_sent.add(transmit.message.payload.len() as u64);
+        }
+        if transmit.packet_id.is_none() {
+            // That was its end; at QoS 1 and 2 the value tells it.
+            self.seat.put_down();
+            match sent {
+                Some(Ok(_)) => counters.delivered.one(),
+                Some(Err(EncodeError::PacketTooLarge { .. })) => counters.dropped_too_large.one(),
+                Some(Err(_)) => counters.dropped_unencodable.one(),
+                None => counters.dropped_qos0_offline.one(),
+            }
+        }
         self.note_unsent(sent);
     }
 
@@ -111,24 +121,22 @@ impl Session {
         let Some(wire) = &mut self.wire else { return };
         let sent = wire.send(packet);
         self.seat.office.counters().packets_sent.one();
-        self.note_unsent(sent);
+        self.note_unsent(Some(sent));
     }
 
     /// What cannot be encoded counts as sent `[MQTT-3.1.2-25]`; anything but its size is a bug of ours.
-    fn note_unsent(&self, sent: Result<usize, EncodeError>) {
+    fn note_unsent(&self, sent: Option<Result<usize, EncodeError>>) {
         match sent {
-            Ok(_) => {}
-            Err(EncodeError::PacketTooLarge { .. }) => {
-                self.seat.office.counters().count(Counted::DroppedTooLarge);
-            }
-            Err(error) => {
+            Some(Err(error)) if !matches!(error, EncodeError::PacketTooLarge { .. }) => {
                 tracing::error!(client = %self.value.client_id(), %error, "a packet could not be encoded");
             }
+            _ => {}
         }
     }
 
     fn publish(&mut self, token: Option<PublishToken>, message: &Arc<Message>) {
         if !self.may_publish(&message.topic) {
+            self.seat.published();
             if let Some(token) = token {
                 let refused = PublishOutcome::Refused(ReasonCode::NotAuthorized);
                 self.seat.port.taken.borrow_mut().push((token, refused));
@@ -140,6 +148,7 @@ impl Session {
             .seat
             .office
             .publish(message, token.map(|token| (port, token)), &mut self.holds);
+        self.seat.published();
         if let (Some(token), Some(outcome)) = (token, outcome) {
             port.taken.borrow_mut().push((token, outcome));
         }
@@ -166,7 +175,7 @@ impl Session {
     fn change_port(&mut self) {
         let office = &self.seat.office;
         let fresh = office.open_port(self.seat.port.client_id.clone());
-        office.close_port(&self.seat.port);
+        office.close_port(&self.seat.port, Parting::Ended);
         office.set_online(&fresh, self.wire.is_some());
         self.seat.port = fresh;
         self.holds = Holds::default();

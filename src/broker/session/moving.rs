@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::effects::Ask;
 use super::{Session, Value};
-use crate::session::event::{Effect, Event, SubscribeRequest};
+use crate::session::event::{Counted, Effect, Event, SubscribeRequest};
 
 /// How long who has gone lingers for word that the other is in place.
 const LINGERS_WITHIN: Duration = Duration::from_secs(1);
@@ -140,9 +140,7 @@ impl Session {
     /// Takes everything out of the inbox.
     fn collect(&mut self, now: Instant, ctx: &mut Context<Self>) {
         while let Some(delivery) = self.seat.port.pop() {
-            if self.may_have(&delivery) {
-                self.deliver(delivery, now, ctx);
-            }
+            self.take_delivery(delivery, now, ctx);
         }
     }
 
@@ -158,6 +156,8 @@ impl Session {
         for effect in effects {
             self.carry_out(effect, now, ctx);
         }
+        // A turn follows, which tells what is held now.
+        self.seat.port.wake.wake();
         let state = state?;
         ctx.run_later(LINGERS_WITHIN, |session, ctx| session.depart(None, ctx));
         Some(Parcel {
@@ -174,9 +174,9 @@ impl Session {
         self.collect(now, ctx);
         if let Some(late) = late {
             let mut effects = Vec::new();
-            let _ = late.send(self.value.pack_late(now, &mut effects));
+            let arrives = late.send(self.value.pack_late(now, &mut effects)).is_ok();
             for effect in effects {
-                self.carry_out(effect, now, ctx);
+                self.carry_out(if arrives { effect } else { unmoved(effect) }, now, ctx);
             }
         }
         self.handle(Event::Discard, now, ctx);
@@ -191,7 +191,10 @@ impl Session {
             self.value.admit_late(late, now, &mut effects)
         };
         match admitted {
-            Ok(messages) => self.seat.port.drop_twins(&messages),
+            Ok(messages) => {
+                let twins = self.seat.port.drop_twins(&messages);
+                self.seat.office.counters().dropped_twin.add(twins);
+            }
             Err(error) => {
                 tracing::error!(client = %self.value.client_id(), %error, "late messages are lost");
             }
@@ -200,6 +203,14 @@ impl Session {
             self.carry_out(effect, now, ctx);
         }
         self.await_no_longer();
+    }
+}
+
+/// What does not go with its session after all.
+fn unmoved(effect: Effect) -> Effect {
+    match effect {
+        Effect::Count(Counted::MovedAway) => Effect::Count(Counted::DroppedNotMoved),
+        other => other,
     }
 }
 

@@ -11,7 +11,7 @@ use supervisors::Context;
 
 use super::Session;
 use crate::routing::retained::RetainedCursor;
-use crate::session::event::{Delivery, Event, SubscribeRequest};
+use crate::session::event::{Delivery, SubscribeRequest};
 
 /// Retained messages that are looked at under one lock of the store.
 const STEPS_PER_LOOK: usize = 64;
@@ -49,9 +49,8 @@ impl Session {
                 let Some(delivery) = self.replays.found.pop_front() else {
                     break;
                 };
-                if self.may_have(&delivery) {
-                    self.handle(Event::Deliver(delivery), now, ctx);
-                }
+                self.seat.office.counters().offered.one();
+                self.take_delivery(delivery, now, ctx);
             }
             if !self.replays.found.is_empty() {
                 return false;

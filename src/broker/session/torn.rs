@@ -52,11 +52,13 @@ impl Session {
         for (share, message, dup) in self.value.salvage() {
             let in_hand = offered.as_ref().map(|offered| &offered.message);
             if !in_hand.is_some_and(|in_hand| Arc::ptr_eq(in_hand, &message)) {
+                self.seat.put_down_torn();
                 office.pass_on(FilterId(share.get()), &message, dup);
             }
         }
         let Some(offered) = offered else { return };
         let filter = FilterId(offered.share.get());
+        self.seat.put_down_torn();
         if self.is_poison_of(filter, &offered.message) {
             office.counters().dropped_poison.one();
             let topic = &offered.message.topic;
@@ -83,7 +85,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if !self.ended && !self.stopped {
+        if !self.ended && !self.seat.stopped {
             self.pass_on_what_is_left();
         }
     }

@@ -53,9 +53,10 @@ impl ActorFuture<Session> for Turns {
             session.seat.port.wake.wake();
         }
         let value = &session.value;
+        let inflight = value.held_len() - value.queue_len();
         session
             .seat
-            .tell_held(value.subscriptions_len(), value.queue_len());
+            .tell_held(value.subscriptions_len(), value.queue_len(), inflight);
         if session.ended {
             Poll::Ready(())
         } else {
@@ -142,7 +143,7 @@ impl Session {
                     let counters = self.seat.office.counters();
                     counters.packets_received.one();
                     if let Packet::Publish(publish) = &packet {
-                        counters.received.one();
+                        self.seat.publishing();
                         counters.payload_received.add(publish.payload.len() as u64);
                         if let Some(brake) = &mut self.brake {
                             brake.throttle.published(now);
@@ -178,6 +179,10 @@ impl Session {
     fn refuse_poison(&mut self, packet: &Packet, now: Instant, ctx: &mut Context<Self>) {
         self.seat.in_hand = None;
         self.seat.office.counters().packets_poisonous.one();
+        if matches!(packet, Packet::Publish(_)) {
+            self.seat.office.counters().dropped_poisonous.one();
+            self.seat.published();
+        }
         let client = self.value.client_id();
         let what = match packet {
             Packet::Publish(publish) => format!("PUBLISH to {:?}", publish.topic),
@@ -213,9 +218,7 @@ impl Session {
                 self.seat.office.counters().count(Counted::DroppedSlowConsumer);
                 continue;
             }
-            if self.may_have(&delivery) {
-                self.deliver(delivery, now, ctx);
-            }
+            self.take_delivery(delivery, now, ctx);
         }
     }
 

@@ -14,10 +14,10 @@ type Measure = (&'static str, fn(&Snapshot) -> u64);
 const MEASURES: [Measure; 9] = [
     ("messages/received", |counted| counted.packets_received),
     ("messages/sent", |counted| {
-        counted.packets_sent + counted.delivered
+        counted.packets_sent + counted.publishes_sent
     }),
     ("publish/received", |counted| counted.received),
-    ("publish/sent", |counted| counted.delivered),
+    ("publish/sent", |counted| counted.publishes_sent),
     ("publish/dropped", Snapshot::dropped),
     ("bytes/received", |counted| counted.bytes_received),
     ("bytes/sent", |counted| counted.bytes_sent),

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::access::identity::Identity;
+use crate::broker::accounts::{self, Tally};
 use crate::broker::door::{Address, Door, Terms};
 use crate::broker::mailman::Mailman;
 use crate::broker::router::Router;
@@ -61,11 +62,36 @@ pub(super) fn with_rig_whose_core_bears<F: Future<Output = ()>>(
     System::new().block_on(async {
         let rig = Rig::start(core_restarts).await;
         let arbiters: Vec<_> = rig.arbiters.iter().map(Arbiter::handle).collect();
+        let (shelf, running) = (rig.shelf.clone(), rig.root.clone());
         tokio::time::timeout(Duration::from_secs(60), test(rig))
             .await
             .expect("the test ends in time");
+        balanced(&shelf).await;
+        drop(running);
         assert!(arbiters.iter().all(ArbiterHandle::stop));
     });
+}
+
+/// Whatever the test did: every message is accounted for once all have arrived. Links are the test's own.
+async fn balanced(shelf: &Shelf) {
+    if shelf.tables().names.core.whereis().is_none() {
+        // The test has stopped the node.
+        return;
+    }
+    let mut last = None;
+    let waiting = async {
+        loop {
+            let tally = accounts::tally(&shelf.tables()).await;
+            let missing = |tally: &Tally| tally.accounts()[..3].iter().any(|account| account.missing() != 0);
+            if tally.as_ref().is_some_and(|tally| !missing(tally)) {
+                return;
+            }
+            last = tally;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    waited.unwrap_or_else(|_| panic!("not balanced: {:#?}", last.map(|tally| tally.accounts())));
 }
 
 impl Rig {

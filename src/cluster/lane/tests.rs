@@ -27,6 +27,7 @@ fn give(lane: &mut Lane, messages: impl IntoIterator<Item = Arc<Message>>) {
             share: None,
             loans: None,
             retained: None,
+            only_retained: false,
         };
         lane.outbox.announce(&outbound);
         lane.outbox.lay(vec![outbound]);

@@ -141,9 +141,11 @@ fn a_clean_start_forgets_everything_in_place() {
 
     let effects = bench.attach(connect3(true));
     assert_eq!(
-        effects[..2],
+        effects[..4],
         [
             Effect::ForgetSubscriptions,
+            Effect::Count(Counted::DroppedUnacknowledged),
+            Effect::Count(Counted::DroppedUnacknowledged),
             Effect::Count(Counted::DroppedSessionEnded)
         ]
     );
@@ -207,8 +209,9 @@ fn an_ended_session_answers_nothing() {
     bench.handle(Event::TransportLost);
     assert!(bench.session.is_ended());
     assert_eq!(bench.attach(connect3(false)), []);
-    assert_eq!(bench.deliver(QoS::AtLeastOnce, "x"), []);
-    assert_eq!(bench.deliver(QoS::AtMostOnce, "x"), []);
+    let late = [Effect::Count(Counted::DroppedSessionEnded)];
+    assert_eq!(bench.deliver(QoS::AtLeastOnce, "x"), late);
+    assert_eq!(bench.deliver(QoS::AtMostOnce, "x"), late);
     for event in [
         Event::Wake,
         Event::Discard,

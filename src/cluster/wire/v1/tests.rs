@@ -315,6 +315,7 @@ fn shared_groups_travel_with_a_message_and_are_bounded() {
         share: None,
         loans: Some(Box::new(loans)),
         retained: None,
+        only_retained: false,
     };
     let wire = WireMessage::lent(&sent, now).unwrap();
     let bytes = Bytes::from(encode(&wire));
