@@ -5,7 +5,7 @@
 //! | floor | rooms | holds |
 //! |---|---|---|
 //! | 5 | [`cli`] · [`config`] · [`node`] · [`tree`] · [`admin`] | builds everything, imported by nobody |
-//! | 4 | [`cluster`] | processes between nodes; the only room that says `ractor` |
+//! | 4 | [`cluster`] · [`store`] | wings: processes between nodes (`ractor`); what outlasts the process (`redb`) |
 //! | 3 | [`broker`] · [`registry`] | processes on one node, on actix |
 //! | 2 | [`session`] · [`routing`] · [`access`] | values: the session, the tables, who may do what |
 //! | 1 | [`mqtt`] · [`node_name`] · [`limits`] | values: packets, names, the numbers |
@@ -24,4 +24,5 @@ pub mod node_name;
 pub mod registry;
 pub mod routing;
 pub mod session;
+pub mod store;
 pub mod tree;

@@ -326,3 +326,21 @@ pub const COOKIE_GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Longest wait of a rotation for the answers of all members, in each of its two steps.
 pub const ROTATION_ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+/// Bytes that are noted and not yet safe before whoever can wait must: some tenths of a second of a disk.
+pub const STORE_PENDING_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of the store's file that are kept in memory.
+pub const STORE_CACHE_BYTES: usize = 32 << 20;
+
+/// How long changes gather for one commit when nothing was written just before, unless configured otherwise.
+pub const STORE_GROUP_WINDOW: Duration = Duration::from_millis(2);
+
+/// Time between two syncs with `sync = "interval"`, unless configured otherwise.
+pub const STORE_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Pause before a commit that has failed is tried again.
+pub const STORE_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Longest wait for the last commit when the node stops.
+pub const STORE_STOPS_WITHIN: Duration = Duration::from_secs(10);

@@ -25,6 +25,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("broker", 3),
     ("registry", 3),
     ("cluster", 4),
+    ("store", 4),
     ("admin", 5),
     ("cli", 5),
     ("config", 5),
@@ -43,6 +44,11 @@ const FENCES: &[(&str, &[&str], &str)] = &[
         "ractor_cluster",
         &["cluster/dist.rs", "cluster/dist/"],
         "links between nodes have one door",
+    ),
+    (
+        "redb",
+        &["store/disk.rs", "store/disk/"],
+        "another engine can stand there",
     ),
     ("clap", &["cli/"], "only the command line parses flags"),
     (
