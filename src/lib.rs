@@ -5,7 +5,7 @@
 //! | floor | rooms | holds |
 //! |---|---|---|
 //! | 5 | [`cli`] · [`config`] · [`node`] · [`tree`] · [`admin`] | builds everything, imported by nobody |
-//! | 4 | [`cluster`] · [`store`] | wings: processes between nodes (`ractor`); what outlasts the process (`redb`) |
+//! | 4 | [`cluster`] · [`store`] | wings: processes between nodes; what outlasts the process |
 //! | 3 | [`broker`] · [`registry`] | processes on one node, on actix |
 //! | 2 | [`session`] · [`routing`] · [`access`] | values: the session, the tables, who may do what |
 //! | 1 | [`mqtt`] · [`node_name`] · [`limits`] | values: packets, names, the numbers |

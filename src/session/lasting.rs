@@ -3,8 +3,8 @@
 //!
 //! A session that outlives its connection has a [`SessionNo`] in the store of its node. Each QoS 1 or 2
 //! message for it gets the next [`Seq`] and is noted before its session sees it; from then on it is noted
-//! what becomes of it, until [`Change::Settled`]. So what is stored of a session is what its client was promised
-//! and has not had, whatever happens to the node.
+//! what becomes of it, until [`Change::Settled`]. So what is stored of a session is what its client was
+//! promised and has not had, whatever happens to the node.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
