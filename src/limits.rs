@@ -92,6 +92,10 @@ pub const LINK_QUEUE_BYTES_MAX: usize = 8 << 20;
 /// production cluster had 7 nodes, its largest test 23.
 pub const NODES_MAX: usize = 256;
 
+/// Members that left or were forced out and are remembered as such; beyond it the oldest is forgotten. Then
+/// a node that was away since before may bring it back: it is dialled until it is forced out anew.
+pub const TOMBSTONES_MAX: usize = 256;
+
 /// Routes that one node may announce; about 1 GB of table here. Beyond it the node's slice is refused.
 pub const ROUTES_OF_NODE_MAX: usize = 4_000_000;
 

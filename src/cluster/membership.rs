@@ -18,11 +18,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::wire::v1::{Hello, MemberRecord, Refusal};
-use crate::limits::{HANDSHAKE_DEADLINE, NODES_MAX, RECONNECT_PAUSE};
+use crate::limits::{HANDSHAKE_DEADLINE, RECONNECT_PAUSE};
 use crate::node_name::{NodeId, NodeName};
 
 mod member;
 mod orders;
+mod tombstones;
 
 use member::Dial;
 pub use member::{Member, State};
@@ -126,10 +127,11 @@ impl Membership {
                 } else {
                     record.stamp.saturating_sub(1)
                 };
-            } else if this.members.len() < NODES_MAX {
+            } else if record.left || !this.is_full() {
                 this.members.insert(record.name.clone(), Member::of(record, now));
             }
         }
+        this.forget_old_tombstones();
         this
     }
 
@@ -195,9 +197,15 @@ impl Membership {
             return Err(Refusal::Left(self.my_tombstone()));
         }
         let Some(member) = self.members.get(name) else {
-            let full = self.members.len() >= NODES_MAX;
-            return if full { Err(Refusal::Full) } else { Ok(()) };
+            return if self.is_full() {
+                Err(Refusal::Full)
+            } else {
+                Ok(())
+            };
         };
+        if member.state == State::Left && self.is_full() {
+            return Err(Refusal::Full);
+        }
         let theirs_of_self = hello.members.iter().find(|record| record.name == *name);
         let newer = theirs_of_self.is_some_and(|record| !record.left && record.stamp > member.stamp);
         if member.state == State::Left && !hello.join && !newer {
@@ -234,6 +242,7 @@ impl Membership {
             Event::RefusedAsLeft(record) => self.refused_as_left(record, now, out),
             Event::Tick => {}
         }
+        self.forget_old_tombstones();
         if dials {
             self.dial_due(now, out);
         }
@@ -250,9 +259,11 @@ impl Membership {
             if record.name == self.me.name {
                 continue;
             }
-            let full = self.members.len() >= NODES_MAX;
+            let full = self.is_full();
+            let forgotten = record.left && self.is_forgotten(record.stamp);
             match self.members.get_mut(&record.name) {
-                None if full => continue,
+                None if forgotten => continue,
+                None if full && !record.left => continue,
                 None => {
                     self.members.insert(record.name.clone(), Member::of(&record, now));
                 }
@@ -263,6 +274,7 @@ impl Membership {
                     }
                     member.bury(record.stamp, record.by, now);
                 }
+                Some(member) if member.state == State::Left && full => continue,
                 Some(member) if member.state == State::Left => *member = Member::of(&record, now),
                 // Known and alive on both sides: only the later stamp is taken over.
                 Some(member) => {

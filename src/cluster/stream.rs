@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::ring;
@@ -40,9 +41,15 @@ pub struct LinkTlsFiles {
     pub ca: PathBuf,
 }
 
-/// Both roles of a node in TLS; cloning shares them.
+/// Both roles of a node in TLS; cloning shares them, and a reload changes them for all clones.
 #[derive(Clone)]
 pub struct LinkTls {
+    files: Arc<LinkTlsFiles>,
+    ends: Arc<ArcSwap<Ends>>,
+}
+
+/// What the files make.
+struct Ends {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
 }
@@ -53,6 +60,48 @@ impl LinkTls {
     /// # Errors
     /// One sentence that names the file and the remedy.
     pub fn load(files: &LinkTlsFiles) -> Result<Self, String> {
+        let ends = Arc::new(ArcSwap::from_pointee(Ends::load(files)?));
+        let files = Arc::new(files.clone());
+        Ok(Self { files, ends })
+    }
+
+    /// Reads the files again, for all handshakes from now on; links that stand keep what they were opened
+    /// with. Answers with a sentence that says what was read.
+    ///
+    /// # Errors
+    /// One sentence that names the file and the remedy; what was read before stays in use.
+    pub fn reload(&self) -> Result<String, String> {
+        let read = Ends::load(&self.files);
+        let read = read.map_err(|error| format!("links: {error}; the certificate in use is kept"))?;
+        self.ends.store(Arc::new(read));
+        Ok("links: certificate and ca read again".into())
+    }
+
+    /// As the side that was dialled.
+    ///
+    /// # Errors
+    /// What TLS or the system says, also where the other certificate is not good.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<LinkStream> {
+        let acceptor = self.ends.load().acceptor.clone();
+        let stream = acceptor.accept(stream).await?;
+        LinkStream::bound(stream.into())
+    }
+
+    /// As the side that dialled `host`, an address or a DNS name.
+    ///
+    /// # Errors
+    /// What TLS or the system says, also where the other certificate is not good or not that host's.
+    pub async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<LinkStream> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| io::Error::other(format!("{host} is no name that a certificate can hold")))?;
+        let connector = self.ends.load().connector.clone();
+        let stream = connector.connect(name, stream).await?;
+        LinkStream::bound(stream.into())
+    }
+}
+
+impl Ends {
+    fn load(files: &LinkTlsFiles) -> Result<Self, String> {
         let unusable = |error: String| {
             let (certificate, key) = (files.certificate.display(), files.key.display());
             format!(
@@ -87,26 +136,6 @@ impl LinkTls {
             acceptor: TlsAcceptor::from(Arc::new(server)),
             connector: TlsConnector::from(Arc::new(client)),
         })
-    }
-
-    /// As the side that was dialled.
-    ///
-    /// # Errors
-    /// What TLS or the system says, also where the other certificate is not good.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<LinkStream> {
-        let stream = self.acceptor.accept(stream).await?;
-        LinkStream::bound(stream.into())
-    }
-
-    /// As the side that dialled `host`, an address or a DNS name.
-    ///
-    /// # Errors
-    /// What TLS or the system says, also where the other certificate is not good or not that host's.
-    pub async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<LinkStream> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| io::Error::other(format!("{host} is no name that a certificate can hold")))?;
-        let stream = self.connector.connect(name, stream).await?;
-        LinkStream::bound(stream.into())
     }
 }
 

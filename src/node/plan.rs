@@ -243,13 +243,15 @@ impl Plan {
         })
     }
 
-    /// Reads the password file, the ACL file and the certificates again, without dropping a client; one
-    /// sentence for each, `Err` where what was there before stays. Also in the log.
+    /// Reads the password file, the ACL file and the certificates again, also those between nodes, without
+    /// dropping a client or a link; one sentence for each, `Err` where what was there before stays. Also in
+    /// the log.
     pub async fn reload(&self) -> Vec<Result<String, String>> {
         let plan = self.clone();
         let read = tokio::task::spawn_blocking(move || {
             let mut said = plan.keyring.reload();
             said.extend(plan.doors.iter().filter_map(Door::reload));
+            said.extend(plan.link_tls.as_ref().map(LinkTls::reload));
             said
         });
         let failed = |error| vec![Err(format!("the files could not be read again: {error}"))];

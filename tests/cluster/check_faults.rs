@@ -1,6 +1,7 @@
 //! The ten steps of `ermine cluster check`, each with its fault. Goal: whatever is wrong with the other node
 //! is told at its step, in a sentence that no other fault has; and a check tries the way that links take,
-//! TLS included. Method: a node that is played by the test, proves the cookie, and has one thing wrong with it.
+//! TLS included. Method: a node that is played by the test, proves the cookie, and has one thing wrong
+//! with it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

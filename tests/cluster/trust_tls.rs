@@ -4,14 +4,14 @@
 
 use std::path::PathBuf;
 
-use ermine::cluster::stream::{LinkTls, LinkTlsFiles};
+use ermine::cluster::stream::{LinkStream, LinkTls, LinkTlsFiles};
 use ermine::mqtt::packet::QoS;
 use ermine::registry::{HandshakeError, Identity, Proved, Purpose, prove_as_client};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::client::Options;
-use crate::harness::host::{Host, Node};
+use crate::harness::host::{Host, Node, eventually};
 use crate::trust::{cookie, own_port};
 use crate::{await_route, running};
 
@@ -201,4 +201,83 @@ fn a_man_in_the_middle_with_a_good_certificate_opens_no_link() {
         assert!(refused, "{relayed:?}");
     });
     n1.await_log("its side", |line| line.contains("turned away: cookie mismatch"));
+}
+
+/// The certificate that a node shows on its own port to one whose files are these.
+fn shown(host: &Host, node: &str, files: &LinkTlsFiles) -> Vec<u8> {
+    let door = own_port(host, node);
+    let tls = LinkTls::load(files).expect("good");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let stream = TcpStream::connect(door).await.expect("connected");
+        let LinkStream::Tls(stream, _) = tls.connect("127.0.0.1", stream).await.expect("TLS") else {
+            panic!("not encrypted")
+        };
+        let chain = stream.get_ref().1.peer_certificates().expect("a certificate");
+        chain[0].to_vec()
+    })
+}
+
+/// What the nodes read: the same certificate for both, in the same places.
+fn put(files: &LinkTlsFiles, from: &LinkTlsFiles, authorities: &[&Authority]) {
+    std::fs::copy(&from.certificate, &files.certificate).expect("copied");
+    std::fs::copy(&from.key, &files.key).expect("copied");
+    let ca: String = authorities
+        .iter()
+        .map(|authority| authority.pem.as_str())
+        .collect();
+    std::fs::write(&files.ca, ca).expect("written");
+}
+
+#[test]
+fn certificates_and_their_authority_are_replaced_without_dropping_a_link() {
+    let (host, old, new) = (Host::new(), Authority::new(), Authority::new());
+    let files = old.issue(&host, "both", "127.0.0.1");
+    let (first, second) = (
+        old.issue(&host, "first", "127.0.0.1"),
+        new.issue(&host, "second", "127.0.0.1"),
+    );
+    put(&files, &first, &[&old]);
+    let (n1, n2) = (start(&host, N1, &files), start(&host, N2, &files));
+    host.ok(&["cluster", "join", N2, "--node", N1]);
+    let before = shown(&host, N1, &files);
+    // Trust both authorities, then change the certificates, then trust the new one alone.
+    for (issued, authorities) in [
+        (&first, &[&old, &new][..]),
+        (&second, &[&old, &new]),
+        (&second, &[&new]),
+    ] {
+        put(&files, issued, authorities);
+        for name in [N1, N2] {
+            let said = host.ok(&["reload", "--node", name]);
+            assert!(said.contains("links: certificate and ca read again"), "{said}");
+        }
+    }
+    assert_ne!(shown(&host, N1, &files), before);
+    assert_eq!(running(&host, N1), [N1, N2]);
+    for node in [&n1, &n2] {
+        let log = node.log.all();
+        assert!(
+            !log.contains("nodedown") && !log.contains("over a new connection"),
+            "{log}"
+        );
+    }
+    // What is wrong is told, and what was read before stays.
+    std::fs::write(&files.certificate, "no certificate").expect("written");
+    let (err, _) = host.fails(&["reload", "--node", N1]);
+    assert!(
+        err.contains("links: ") && err.contains("the certificate in use is kept"),
+        "{err}"
+    );
+    put(&files, &second, &[&new]);
+    // A link that is opened now is opened with them.
+    let mark = n2.log.len();
+    host.ok(&["crash", "root/cluster/dist", "--node", N1]);
+    n2.log.wait_after(mark, "a new connection", |line| {
+        line.contains("is back over a new connection") || line.contains("nodeup n1")
+    });
+    eventually("both run", || (running(&host, N2).len() == 2).then_some(()));
+    let stranger = start(&host, "n3@127.0.0.1", &old.issue(&host, "n3", "127.0.0.1"));
+    join_fails(&host, N1, "n3@127.0.0.1", "no TLS with n3@127.0.0.1");
+    drop(stranger);
 }

@@ -1,7 +1,6 @@
 //! What operators and the configuration say of the membership.
 
 use super::{Dial, Effect, Member, Membership, Now, State};
-use crate::limits::NODES_MAX;
 use crate::node_name::NodeName;
 
 impl Membership {
@@ -10,7 +9,7 @@ impl Membership {
             .members
             .get(&name)
             .is_some_and(|member| member.state != State::Left);
-        if name == self.me.name || (!known && self.members.len() >= NODES_MAX) {
+        if name == self.me.name || (!known && self.is_full()) {
             return;
         }
         if !known {
@@ -77,8 +76,7 @@ impl Membership {
             !member.seed || !member.tentative || running || names.contains(name)
         });
         for name in names {
-            let full = self.members.len() >= NODES_MAX;
-            if name == self.me.name || full || self.members.contains_key(&name) {
+            if name == self.me.name || self.is_full() || self.members.contains_key(&name) {
                 continue;
             }
             let fresh = Member {

@@ -331,3 +331,4 @@ fn suspicion_comes_and_goes() {
 }
 
 mod outsiders;
+mod tombstones;
