@@ -161,6 +161,14 @@ pub const REGISTRY_TAKEN_OVER_WITHIN: Duration = Duration::from_millis(500);
 /// rest is dropped and counted. The queue of a session has at most 8 MiB unless configured otherwise.
 pub const SESSION_PACKED_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of wills of other nodes' clients that one node keeps, 256 beside what each carries; more are not
+/// kept, and counted. A million small wills.
+pub const WILLS_HELD_BYTES_MAX: usize = 256 << 20;
+
+/// How long the wills of a node's clients rest once it is lost: its subscribers are back elsewhere by then,
+/// and a network that was cut for a moment has healed.
+pub const WILLS_REST: Duration = Duration::from_secs(5);
+
 /// How long unacknowledged messages wait for a broken link to the same life of a node to come back.
 pub const LINK_RESUME_WITHIN: Duration = Duration::from_secs(10);
 

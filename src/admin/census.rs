@@ -91,6 +91,8 @@ pub struct Figures {
     pub retained_shared: (u64, u64),
     /// For each link: buckets of them that differ from the other node's.
     pub retained_drift: Vec<(NodeName, u64)>,
+    /// Wills of other nodes' clients that are kept here, those of them whose node is lost, and bytes of both.
+    pub wills: (u64, u64, u64),
     /// Filters in the route table.
     pub filters: u64,
     /// Other nodes' and this node's part of them, this node's first.

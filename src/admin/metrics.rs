@@ -212,6 +212,30 @@ fn held(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error> {
     ];
     gauges
         .into_iter()
+        .try_for_each(|(name, help, value)| metrics.gauge(name, help, value))?;
+    wills(metrics, figures)
+}
+
+fn wills(metrics: &mut Metrics<'_, '_>, figures: &Figures) -> Result<(), Error> {
+    let gauges = [
+        (
+            "ermine_wills_held",
+            "Wills of other nodes' clients that are kept here for the time when their node is lost",
+            figures.wills.0 as f64,
+        ),
+        (
+            "ermine_wills_adopted",
+            "Wills of clients of lost nodes that wait to be published here",
+            figures.wills.1 as f64,
+        ),
+        (
+            "ermine_wills_held_bytes",
+            "Bytes that both count for",
+            figures.wills.2 as f64,
+        ),
+    ];
+    gauges
+        .into_iter()
         .try_for_each(|(name, help, value)| metrics.gauge(name, help, value))
 }
 

@@ -32,7 +32,7 @@ mod listing;
 #[cfg(doc)]
 use super::session::Pack;
 pub use departures::TakeAway;
-pub use listing::{count, known, page, served};
+pub use listing::{count, known, page, served, tell_wills};
 
 /// A session that does not take a new transport over within this is stuck, and killed.
 const REATTACH_WITHIN: Duration = Duration::from_secs(2);

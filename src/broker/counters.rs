@@ -149,6 +149,10 @@ counters! {
     shared_given_again,
     /// Messages that the broker itself published, wills and `$SYS` among them, or its operators.
     injected,
+    /// Wills published for clients of nodes that were lost.
+    wills_executed,
+    /// Wills of other nodes' clients that were not kept because there were too many.
+    wills_not_held,
     /// Messages that clients or the broker published and that matched no subscriber and no route.
     unrouted,
     /// Dropped: it came when the session's queue was at its limit of messages or bytes.

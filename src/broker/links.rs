@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 use actix::Message as ActixMessage;
 use bytes::Bytes;
@@ -28,6 +29,7 @@ use super::session::Late;
 pub use super::tray::Bell;
 
 use crate::mqtt::message::Message;
+use crate::mqtt::packet::Will;
 use crate::node_name::{NodeId, NodeName};
 use crate::routing::retained::Told;
 use crate::routing::stamps::{HybridTime, Stamp};
@@ -206,8 +208,24 @@ pub trait Keeper: Send + Sync {
     /// The session of this client is over.
     fn ended(&self, client_id: &ByteString);
 
+    /// What becomes of the will of a client of this node.
+    fn will(&self, client_id: &ByteString, news: WillNews);
+
     /// A session that came from elsewhere has its subscriptions in place, and takes what came late.
     fn settled(&self, client_id: &ByteString, late: Caster<Late>);
+}
+
+/// What is told of a client's will, so that another node can publish it should this one be lost.
+#[derive(Clone, Debug)]
+pub enum WillNews {
+    /// The client is connected; its will is due so many seconds after the connection is gone.
+    Lives(Arc<Will>, u32),
+    /// The connection is gone; the will waits for its delay.
+    Runs(Arc<Will>, Instant),
+    /// This will was published. The client may have another by now.
+    Published(Arc<Will>),
+    /// The client has none any more.
+    Over,
 }
 
 /// What becomes of a CONNECT.

@@ -20,6 +20,7 @@
 //! | `session/torn.rs` | what a crash leaves to shared groups |
 //! | `session/moving.rs` | going to another node, and coming from one |
 //! | `session/description.rs` | telling operators of itself |
+//! | `session/will.rs` | what becomes of the client's will |
 //! | `session/wire.rs` | the socket with its codec |
 
 use std::collections::VecDeque;
@@ -44,6 +45,7 @@ use self::replay::Replays;
 use self::seat::PortSeat;
 use self::torn::Offered;
 use self::turn::Turns;
+pub use self::will::TellWill;
 use self::wire::Wire;
 use super::clients::{self, Fact};
 use super::office::Office;
@@ -69,6 +71,7 @@ mod replay;
 mod seat;
 mod torn;
 mod turn;
+mod will;
 mod wire;
 
 /// Longest list of effects whose room is kept.
@@ -266,11 +269,10 @@ impl Session {
                 self.seat.office.counters().connects_accepted.one();
                 // The CONNECT was read elsewhere.
                 self.seat.office.counters().packets_received.one();
-                let will = attach.connect.will.clone().map(Box::new);
                 wills::client_is_back(&self.seat.office, self.value.client_id());
                 self.handle(Event::Attach(attach), now, ctx);
                 if self.wire.is_some() {
-                    self.seat.will = will;
+                    self.have_will();
                     let client_id = self.value.client_id().clone();
                     let username = self.entry.username.clone();
                     self.tell_clients(Fact::Attached(client_id, ctx.myself(), username));
@@ -302,7 +304,7 @@ impl Session {
     fn lose_wire(&mut self, now: Instant, ctx: &mut Context<Self>) {
         if self.wire.take().is_some() {
             // The value decides about the will now.
-            self.seat.will = None;
+            self.seat.lose_will();
             self.seat.office.set_online(&self.seat.port, false);
             self.handle(Event::TransportLost, now, ctx);
             self.go_away(ctx);
@@ -311,7 +313,7 @@ impl Session {
 
     fn close_wire(&mut self, ctx: &mut Context<Self>) {
         if let Some(wire) = self.wire.take() {
-            self.seat.will = None;
+            self.seat.lose_will();
             wire.close();
             self.seat.office.set_online(&self.seat.port, false);
             self.go_away(ctx);

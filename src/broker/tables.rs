@@ -15,7 +15,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Release};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use actix_rt::ArbiterHandle;
 use ahash::{AHashMap, RandomState};
@@ -40,7 +40,7 @@ use super::router::ledger::Ledger;
 use super::tray::Tray;
 use super::wills::{self, WillBook, Wills};
 use crate::mqtt::topic::SharedFilter;
-use crate::node_name::NodeId;
+use crate::node_name::{Incarnation, NodeId};
 use crate::routing::RouteTable;
 use crate::routing::retained::{RetainedLimits, RetainedStore};
 use crate::routing::stamps::HybridClock;
@@ -167,6 +167,8 @@ pub struct Tables {
     pub links: RwLock<Vec<Link>>,
     /// Who settles with other nodes where a session is; `None` before there was a link.
     keeper: RwLock<Option<Arc<dyn Keeper>>>,
+    /// Incarnation of the first tables of this process, if these are not.
+    first_life: OnceLock<Incarnation>,
     /// The members of each `$share/…` filter. Entries come and go with the router's decisions.
     shares: Mutex<AHashMap<ByteString, Arc<ShareGroup>>>,
     /// The last groups that ended: what was on its way to them goes to who has members now.
@@ -247,6 +249,7 @@ impl Tables {
             ledger: Mutex::default(),
             links: RwLock::default(),
             keeper: RwLock::default(),
+            first_life: OnceLock::new(),
             clients: Mutex::default(),
             retained: Mutex::new(RetainedStore::new(retained)),
             retained_limits: retained,
@@ -343,6 +346,12 @@ impl Tables {
     /// From now on this one is asked.
     pub fn set_keeper(&self, keeper: Arc<dyn Keeper>) {
         *self.keeper.write().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
+    }
+
+    /// The first life of this process: the wills of all its lives are this node's to publish.
+    #[must_use]
+    pub fn first_life(&self) -> Incarnation {
+        *self.first_life.get().unwrap_or(&self.node.incarnation)
     }
 
     /// Whether the life of `core` that these tables belong to goes on. Once it is over, nobody dispatches
@@ -449,6 +458,7 @@ impl Shelf {
         let sharing = shelf.sharing.clone();
         let fresh = Tables::ruled(node, arbiters, names, keyring, retained, sharing, shelf.suback);
         wills::bequeath(&shelf, &fresh);
+        let _ = fresh.first_life.set(shelf.first_life());
         fresh.clock.follow(&shelf.clock);
         *shelf = fresh.clone();
         fresh

@@ -22,6 +22,7 @@ use ahash::AHashMap;
 use bytestring::ByteString;
 use supervisors::{ChildSpec, Context, InitError};
 
+use super::links::WillNews;
 use super::office::Office;
 use super::publish::{self, Holds};
 use super::tables::Tables;
@@ -44,7 +45,7 @@ pub enum Request {
         /// Whose will.
         client_id: ByteString,
         /// The will.
-        will: Box<Will>,
+        will: Arc<Will>,
         /// Will Delay Interval in seconds, capped by the session's expiry.
         delay_s: u32,
     },
@@ -73,7 +74,7 @@ pub struct WillBook {
 
 #[derive(Debug)]
 struct Entry {
-    message: Arc<Message>,
+    will: Arc<Will>,
     rests: Option<Rests>,
 }
 
@@ -88,15 +89,15 @@ enum Rests {
 
 impl WillBook {
     /// Notes a will; an earlier one of the same client gives way.
-    pub fn put(&mut self, client_id: ByteString, due: Instant, message: Arc<Message>) {
-        self.enter(client_id, due, message, None);
+    pub fn put(&mut self, client_id: ByteString, due: Instant, will: Arc<Will>) {
+        self.enter(client_id, due, will, None);
     }
 
-    fn enter(&mut self, client_id: ByteString, due: Instant, message: Arc<Message>, rests: Option<Rests>) {
+    fn enter(&mut self, client_id: ByteString, due: Instant, will: Arc<Will>, rests: Option<Rests>) {
         self.cancel(&client_id);
         self.inherited += usize::from(rests.is_some());
         self.due.insert(client_id.clone(), due);
-        self.queue.insert((due, client_id), Entry { message, rests });
+        self.queue.insert((due, client_id), Entry { will, rests });
     }
 
     fn remove(&mut self, client_id: &ByteString) -> Option<Entry> {
@@ -107,12 +108,12 @@ impl WillBook {
     }
 
     /// The client is served again; its will, if that is to be published first.
-    fn client_is_back(&mut self, client_id: &ByteString) -> Option<Arc<Message>> {
+    fn client_is_back(&mut self, client_id: &ByteString) -> Option<Arc<Will>> {
         let due = *self.due.get(client_id)?;
         // One that its session has put there in this life is the session's to cancel.
         let rests = self.queue.get(&(due, client_id.clone()))?.rests?;
         let entry = self.remove(client_id)?;
-        (rests == Rests::WasDue).then_some(entry.message)
+        (rests == Rests::WasDue).then_some(entry.will)
     }
 
     /// Takes over what waited in an earlier life, and what that life did not come to.
@@ -120,7 +121,7 @@ impl WillBook {
         let rested = now + REST_AFTER_FALL;
         for ((due, client_id), entry) in before.queue {
             let rests = entry.rests.or(Some(Rests::WasDelayed));
-            self.enter(client_id, due.max(rested), entry.message, rests);
+            self.enter(client_id, due.max(rested), entry.will, rests);
         }
         for request in asked {
             match request {
@@ -136,8 +137,7 @@ impl WillBook {
                     } else {
                         Rests::WasDelayed
                     };
-                    let message = message_of(&will, &client_id, due);
-                    self.enter(client_id, due, message, Some(rests));
+                    self.enter(client_id, due, will, Some(rests));
                 }
                 Request::Cancel { client_id } => drop(self.cancel(&client_id)),
             }
@@ -155,19 +155,26 @@ impl WillBook {
         self.queue.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// Takes the next will that is due at `now`.
-    pub fn take_due(&mut self, now: Instant) -> Option<Arc<Message>> {
+    /// Every will that waits, whose it is and when it is due.
+    pub fn waiting(&self) -> impl Iterator<Item = (&ByteString, &Arc<Will>, Instant)> {
+        let queue = self.queue.iter();
+        queue.map(|((due, client_id), entry)| (client_id, &entry.will, *due))
+    }
+
+    /// Takes the next will that is due at `now`, with its client.
+    pub fn take_due(&mut self, now: Instant) -> Option<(ByteString, Arc<Will>)> {
         if self.next()? > now {
             return None;
         }
         let client_id = self.queue.first_key_value()?.0.1.clone();
-        self.remove(&client_id).map(|entry| entry.message)
+        let entry = self.remove(&client_id)?;
+        Some((client_id, entry.will))
     }
 }
 
 /// Publishes a will that is due, in the name of a session that has ended. If the life of `core` is over, the
 /// next one does.
-pub(super) fn publish_now(office: &Office, client_id: &ByteString, will: Box<Will>, now: Instant) {
+pub(super) fn publish_now(office: &Office, client_id: &ByteString, will: Arc<Will>, now: Instant) {
     if office.tables().stand() {
         office.counters().injected.one();
         office.publish(&message_of(&will, client_id, now), None, &mut Holds::default());
@@ -181,13 +188,21 @@ pub(super) fn publish_now(office: &Office, client_id: &ByteString, will: Box<Wil
     }
 }
 
+/// Tells who keeps it of a client's will, where there are other nodes.
+pub(super) fn tell(tables: &Tables, client_id: &ByteString, news: WillNews) {
+    if let Some(keeper) = tables.keeper() {
+        keeper.will(client_id, news);
+    }
+}
+
 /// A client is about to be served. If it fell with an earlier life of `core`, its will goes out now.
 pub(super) fn client_is_back(office: &Office, client_id: &ByteString) {
     let tables = office.tables();
     if tables.wills_rest.load(Relaxed) {
         let will = lock(&tables.wills).client_is_back(client_id);
-        if let Some(message) = will {
+        if let Some(will) = will {
             office.counters().injected.one();
+            let message = message_of(&will, client_id, Instant::now());
             office.publish(&message, None, &mut Holds::default());
         }
     }
@@ -250,8 +265,11 @@ impl Wills {
 
     /// Publishes what is due and comes back when the next one is. A wake that comes too often is harmless.
     fn execute(&mut self, ctx: &mut Context<Self>) {
-        while let Some(message) = self.with(|book| book.take_due(Instant::now())) {
-            publish_will(&message);
+        let now = Instant::now();
+        while let Some((client_id, will)) = self.with(|book| book.take_due(now)) {
+            publish_will(&message_of(&will, &client_id, now));
+            // Its client may be back and have another one: told which.
+            tell(&self.tables, &client_id, WillNews::Published(will));
         }
         if self.with(|book| book.inherited) == 0 {
             self.tables.wills_rest.store(false, Relaxed);
@@ -268,7 +286,7 @@ impl Wills {
                     client_id,
                     will,
                     delay_s,
-                }) => self.note(client_id, &will, delay_s, ctx),
+                }) => self.note(client_id, will, delay_s, ctx),
                 Some(Request::Cancel { client_id }) => drop(self.with(|book| book.cancel(&client_id))),
                 None => return,
             }
@@ -276,18 +294,17 @@ impl Wills {
         ctx.notify(Bell);
     }
 
-    fn note(&mut self, client_id: ByteString, will: &Will, delay_s: u32, ctx: &mut Context<Self>) {
+    fn note(&mut self, client_id: ByteString, will: Arc<Will>, delay_s: u32, ctx: &mut Context<Self>) {
         let now = Instant::now();
         let at = now
             .checked_add(Duration::from_secs(delay_s.into()))
             .unwrap_or(now);
-        let message = message_of(will, &client_id, at);
         if delay_s == 0 {
-            return publish_will(&message);
+            return publish_will(&message_of(&will, &client_id, now));
         }
         let sooner = self.with(|book| {
             let before = book.next();
-            book.put(client_id, at, message);
+            book.put(client_id, at, will);
             before.is_none_or(|before| at < before)
         });
         if sooner {

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 use supervisors::Caster;
 use tokio::sync::Notify;
 
+use super::executor::Executor;
 use super::lane::Lane;
 use super::ownership::Ownership;
 use super::peer::{Adopt, Order};
 use crate::limits::{HANDSHAKE_DEADLINE, LINK_RESUME_WITHIN};
-use crate::node_name::{NodeId, NodeName};
+use crate::node_name::{Incarnation, NodeId, NodeName};
 use crate::registry::cookie::Fingerprint;
 use crate::routing::RouteVersion;
 
@@ -137,6 +138,7 @@ struct Inner {
 pub struct Board {
     inner: Arc<Mutex<Inner>>,
     ownership: Arc<Mutex<Option<Ownership>>>,
+    executor: Arc<Mutex<Option<Executor>>>,
     changed: Arc<Notify>,
 }
 
@@ -309,6 +311,25 @@ impl Board {
         act(ownership.get_or_insert_with(|| Ownership::new(me.clone())))
     }
 
+    /// What is known of wills; made anew if its keeper fell over it. `since` is the first life of this
+    /// process.
+    pub fn executor<T>(&self, since: Incarnation, act: impl FnOnce(&mut Executor) -> T) -> T {
+        let mut executor = self.executor.lock().unwrap_or_else(|torn| {
+            let mut executor = torn.into_inner();
+            *executor = None;
+            self.executor.clear_poison();
+            executor
+        });
+        act(executor.get_or_insert_with(|| Executor::new(since)))
+    }
+
+    /// Whether this node has been told all wills that are its to execute.
+    #[must_use]
+    pub fn wills_told(&self, node: &NodeId) -> bool {
+        let executor = self.executor.lock().unwrap_or_else(PoisonError::into_inner);
+        executor.as_ref().is_none_or(|executor| executor.has_told(node))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Whole after every statement: a Peer that panicked while it held the lock tore nothing.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -342,7 +363,6 @@ mod tests {
     use crate::broker::links::Outbound;
     use crate::mqtt::message::Message;
     use crate::mqtt::packet::QoS;
-    use crate::node_name::Incarnation;
 
     fn life(incarnation: u64) -> NodeId {
         NodeId {

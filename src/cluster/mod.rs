@@ -4,6 +4,7 @@
 //! |---|---|
 //! | who is a member, who is dialled when | [`membership`], a value |
 //! | who owns a client id | [`ownership`], a value; [`owners`] |
+//! | wills of the clients of a node that is lost | [`executor`], a value; [`owners`] |
 //! | messages: numbers, window, resume | [`lane`], a value |
 //! | routes: snapshot, deltas | [`mod@slice`], a value |
 //! | retained messages: what differs, what is asked | [`retained`], a value |
@@ -34,6 +35,7 @@ pub mod connector;
 pub mod dial;
 pub mod discovery;
 pub mod dist;
+pub mod executor;
 pub mod gate;
 pub mod lane;
 pub mod members_file;

@@ -1,10 +1,11 @@
-//! The keeper of client ids between nodes: the shell around [`Ownership`].
+//! The keeper of client ids and of wills between nodes: the shell around [`Ownership`] and [`Executor`].
 //!
 //! Parent:   cluster (rest_for_one), permanent
-//! Owns:     the CONNECTs that wait for leave (Clients ask again); the value lies on the board and outlives
-//!           it, and is made anew from the table of clients if it is torn
-//! Asked by: Clients and Session (through [`Keeper`]), Peer ([`LinkStands`], [`LinkFell`], [`Said`])
-//! Tells:    Clients ([`TakeAway`]), Session ([`Depart`], [`Late`]), Peer (Order)
+//! Owns:     the CONNECTs that wait for leave (Clients ask again); the values lie on the board and outlive
+//!           it, and are made anew from the table of clients and by sessions if they are torn
+//! Asked by: Clients, Session and Wills (through [`Keeper`]), Peer ([`LinkStands`], [`LinkFell`], [`Said`])
+//! Tells:    Clients ([`TakeAway`]), Session ([`Depart`], [`Late`], TellWill), Peer (Order), Topics and links
+//!           by publishing wills
 //! Dies of:  our bugs only; while it is away CONNECTs wait a moment, then are served without it
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,15 +20,23 @@ use tokio::sync::oneshot;
 
 use super::Cluster;
 use super::board::LinkState;
+use super::executor::{self, Parted};
 use super::membership::Now;
 use super::ownership::{Effect, Event, Letter, Ownership, Slip};
 use super::peer::Order;
 use super::wire::v1;
 use crate::broker::clients::{self, TakeAway};
-use crate::broker::links::{Claimed, Keeper};
+use crate::broker::links::{Claimed, Keeper, WillNews};
 use crate::broker::session::{Depart, Late, Parcel};
 use crate::broker::tables::Tables;
 use crate::node_name::NodeId;
+
+mod will;
+
+pub use will::NewsNoted;
+
+#[cfg(doc)]
+use super::executor::Executor;
 
 /// Sessions in one frame, in bytes; a larger one has a frame of its own.
 const FRAME_BYTES: usize = 1 << 20;
@@ -44,10 +53,10 @@ const LINGERS_WITHIN: Duration = Duration::from_secs(3);
 #[rtype(result = "()")]
 pub struct LinkStands(pub NodeId);
 
-/// Peer → Owners: the link is closed.
+/// Peer → Owners: the link is closed, and why.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct LinkFell(pub NodeId);
+pub struct LinkFell(pub NodeId, pub Parted);
 
 /// Peer → Owners: what another node says.
 #[derive(Debug, Message)]
@@ -92,6 +101,11 @@ impl Keeper for Desk {
         let _ = self.0.cast(Over(client_id.clone()));
     }
 
+    fn will(&self, client_id: &ByteString, news: WillNews) {
+        // Its next life has all wills told anew.
+        let _ = self.0.cast(will::News(client_id.clone(), news));
+    }
+
     fn settled(&self, client_id: &ByteString, late: Caster<Late>) {
         // Who lingers goes by itself.
         let _ = self.0.cast(InPlace(client_id.clone(), late));
@@ -107,6 +121,8 @@ pub struct Owners {
     out: BTreeMap<NodeId, Vec<Slip>>,
     flush_armed: bool,
     wake: Option<(Instant, SpawnHandle)>,
+    /// The same for wills.
+    will_wake: Option<(Instant, SpawnHandle)>,
     /// Sessions that went to another node and linger.
     lingering: BTreeMap<ByteString, Caster<Depart>>,
     /// Where sessions came from that are not in place yet.
@@ -128,6 +144,7 @@ impl Owners {
                 out: BTreeMap::new(),
                 flush_armed: false,
                 wake: None,
+                will_wake: None,
                 lingering: BTreeMap::new(),
                 origins: BTreeMap::new(),
                 arrived: BTreeMap::new(),
@@ -166,6 +183,7 @@ impl Owners {
                 }
             }
             Effect::HandOver { id, epoch } => {
+                self.client_is_back(&id, ctx);
                 tracing::debug!(client = %id, "goes to another node");
                 let (client_id, keep) = (id.clone(), true);
                 let parcel = self.tables.names.clients.call(TakeAway { client_id, keep });
@@ -174,6 +192,8 @@ impl Owners {
                     me.feed(Event::Packed { id, epoch, state }, ctx);
                 }));
             }
+            // Somebody else serves the client of a node that is lost.
+            Effect::Discard(client_id) if self.client_is_back(&client_id, ctx) => {}
             Effect::Discard(client_id) => {
                 tracing::info!(client = %client_id, "has a later session on another node: this one ends");
                 let keep = false;
@@ -271,15 +291,20 @@ impl Owners {
         if self.tables.keeper().is_none() {
             self.keep(ctx);
         }
-        self.feed(Event::Up(node), ctx);
+        self.feed(Event::Up(node.clone()), ctx);
+        self.feed_wills(executor::Event::Up(node), ctx);
     }
 
     fn keep(&mut self, ctx: &mut Context<Self>) {
         self.tables
             .set_keeper(Arc::new(Desk(self.cluster.owners.clone())));
         self.compare(false, ctx);
+        clients::tell_wills(&self.tables);
         for pause in LOOKS_AGAIN_AFTER {
-            ctx.run_later(pause, |me, ctx| me.compare(true, ctx));
+            ctx.run_later(pause, |me, ctx| {
+                me.compare(true, ctx);
+                clients::tell_wills(&me.tables);
+            });
         }
     }
 
@@ -296,7 +321,8 @@ impl Owners {
             gone
         });
         for id in gone {
-            if !self.waiting.contains_key(&id) && clients::known(&self.tables, &id).is_none() {
+            let waits = self.waiting.contains_key(&id) || self.has_adopted(&id);
+            if !waits && clients::known(&self.tables, &id).is_none() {
                 self.feed(Event::Ended(id), ctx);
             }
         }
@@ -311,6 +337,7 @@ impl Owners {
                 }
                 self.feed(Event::Letter(node.clone(), letter), ctx);
             }
+            Slip::Will(slip) => self.feed_wills(executor::Event::Slip(node.clone(), slip), ctx),
             Slip::InPlace { id } => {
                 let Some(depart) = self.lingering.remove(&id) else {
                     return;
@@ -342,6 +369,7 @@ impl Slip {
             Self::Letter(Letter::Released { state, .. }) => state.as_ref().map_or(0, Bytes::len),
             Self::Letter(Letter::Holds(held)) => held.iter().map(|(id, _)| id.len() + 16).sum(),
             Self::Late { state, .. } => state.len(),
+            Self::Will(slip) => slip.weight(),
             Self::Letter(_) | Self::InPlace { .. } => 0,
         }
     }
@@ -360,12 +388,14 @@ impl Actor for Owners {
             self.keep(ctx);
         }
         for node in before.into_iter().filter(|node| !up.contains(node)) {
-            self.feed(Event::Down(node), ctx);
+            self.fell(node, Parted::Lost, ctx);
         }
         for node in up {
-            self.feed(Event::Up(node), ctx);
+            self.feed(Event::Up(node.clone()), ctx);
+            self.feed_wills(executor::Event::Up(node), ctx);
         }
         self.feed(Event::Wake, ctx);
+        self.feed_wills(executor::Event::Wake, ctx);
     }
 }
 
@@ -373,6 +403,7 @@ impl Handler<Claim> for Owners {
     type Result = ();
 
     fn handle(&mut self, Claim(id, answer): Claim, ctx: &mut Self::Context) {
+        self.client_is_back(&id, ctx);
         self.waiting.insert(id.clone(), answer);
         self.feed(Event::Connect(id), ctx);
     }
@@ -426,8 +457,8 @@ impl Handler<LinkStands> for Owners {
 impl Handler<LinkFell> for Owners {
     type Result = ();
 
-    fn handle(&mut self, LinkFell(node): LinkFell, ctx: &mut Self::Context) {
-        self.feed(Event::Down(node), ctx);
+    fn handle(&mut self, LinkFell(node, parted): LinkFell, ctx: &mut Self::Context) {
+        self.fell(node, parted, ctx);
     }
 }
 

@@ -40,6 +40,7 @@ mod model;
 mod tests;
 
 use home::Home;
+pub(super) use home::home_among;
 pub use words::{Effect, Epoch, Event, Letter, Slip};
 
 /// Longest wait for the home's answer.
@@ -102,6 +103,7 @@ impl Ownership {
         match event {
             Event::Connect(id) => self.connect(id, now, out),
             Event::Ended(id) => self.ended(id, out),
+            Event::Adopt(id) => self.adopt(id, out),
             Event::Packed { id, epoch, state } => self.packed(id, epoch, state, out),
             Event::Letter(from, letter) => self.read(&from, letter, now, out),
             Event::Up(node) => self.up(node, now, out),
@@ -163,7 +165,7 @@ impl Ownership {
     /// The home of an id among the nodes that are up.
     #[must_use]
     pub fn home_of(&self, id: &str) -> &NodeId {
-        home::home_among(self.up.iter().chain([&self.me]), id).unwrap_or(&self.me)
+        home_among(self.up.iter().chain([&self.me]), id).unwrap_or(&self.me)
     }
 
     fn send(&mut self, to: NodeId, letter: Letter, out: &mut Vec<Effect>) {
@@ -204,6 +206,25 @@ impl Ownership {
             out.push(Effect::WakeAt(until));
         }
         self.send(home, Letter::Claim { id, claim }, out);
+    }
+
+    /// Whether the client of an id is here, or about to be.
+    #[must_use]
+    pub fn serves(&self, id: &ByteString) -> bool {
+        self.claims.contains_key(id) || self.held.get(id).is_some_and(|epoch| epoch.counter > 0)
+    }
+
+    /// Nobody who holds it has a lower epoch: if anybody does, we are fenced.
+    fn adopt(&mut self, id: ByteString, out: &mut Vec<Effect>) {
+        if self.serves(&id) {
+            return;
+        }
+        let epoch = Epoch {
+            counter: 0,
+            by: self.me.incarnation.0,
+        };
+        self.held.insert(id.clone(), epoch);
+        self.tell_home(&id, epoch, out);
     }
 
     fn ended(&mut self, id: ByteString, out: &mut Vec<Effect>) {

@@ -100,6 +100,9 @@ pub struct Peer {
 /// Pause before the router is asked again whose crash swallowed a question; its restart takes a millisecond.
 const ROUTER_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a link that is to be closed looks whether the other side has everything.
+const LEAVE_LOOKS_EVERY: Duration = Duration::from_millis(5);
+
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Flush;
@@ -185,7 +188,8 @@ impl Peer {
             link: self.connection.link,
         });
         if self.up {
-            let _ = self.cluster.owners.cast(LinkFell(self.node.clone()));
+            let fell = LinkFell(self.node.clone(), reason.parted());
+            let _ = self.cluster.owners.cast(fell);
         }
         self.row(|row| row.state = LinkState::Closing);
         let (name, incarnation) = (&self.node.name, self.node.incarnation);
@@ -280,6 +284,25 @@ impl Peer {
                 ask(me, ctx);
             }
         });
+    }
+
+    /// Says that we go, as soon as the other side has what was published and told before, but not later than
+    /// at the deadline.
+    fn leave(&mut self, reason: &'static str, deadline: Instant, ctx: &mut Context<Self>) {
+        let owed = !self.lane.is_empty() || self.lane.outbox().queued() > 0;
+        if (owed || !self.cluster.board.wills_told(&self.node)) && Instant::now() < deadline {
+            ctx.run_later(LEAVE_LOOKS_EVERY, move |me, ctx| {
+                if me.ending.is_none() {
+                    me.leave(reason, deadline, ctx);
+                }
+            });
+            return;
+        }
+        self.leaving = Some(reason);
+        self.send(&Frame::Leaving { reason }, ctx);
+        // The other side closes once it has read that; it is not waited for longer.
+        let late = move |me: &mut Self, ctx: &mut Context<Self>| me.end(Reason::ConnectionClosed, ctx);
+        ctx.run_later(DRAIN_LINKS_WITHIN / 2, late);
     }
 
     fn send_batches(&mut self, ctx: &mut Context<Self>) {
@@ -396,12 +419,7 @@ impl Handler<Order> for Peer {
             Order::Ownership(slips) => self.send(&Frame::Ownership(slips), ctx),
             Order::Cookie(slip) => self.send(&Frame::Cookie(slip), ctx),
             Order::Leave(reason) if self.connection.sender.is_some() => {
-                self.leaving = Some(reason);
-                self.send(&Frame::Leaving { reason }, ctx);
-                // The other side closes once it has read that; it is not waited for longer.
-                let late =
-                    move |me: &mut Self, ctx: &mut Context<Self>| me.end(Reason::ConnectionClosed, ctx);
-                ctx.run_later(DRAIN_LINKS_WITHIN / 2, late);
+                self.leave(reason, Instant::now() + DRAIN_LINKS_WITHIN / 2, ctx);
             }
             Order::Leave(reason) => self.end(Reason::Ordered(reason), ctx),
             Order::Replace => self.end(Reason::Replaced, ctx),

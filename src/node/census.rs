@@ -21,6 +21,7 @@ use crate::broker::links::Link;
 use crate::broker::publish;
 use crate::broker::session::{Describe, ListSubscriptions, SessionInfo, Subscription};
 use crate::broker::tables::Tables;
+use crate::cluster::executor::Executor;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::{ProtocolVersion, QoS};
 use crate::mqtt::reason::ReasonCode;
@@ -215,6 +216,13 @@ impl Rooms {
                 (live as u64, dead as u64),
             )
         };
+        let wills = plan.wing().map_or((0, 0, 0), |wing| {
+            let counted = |wills: &mut Executor| {
+                let ((held, adopted), bytes) = (wills.counts(), wills.bytes());
+                (held as u64, adopted as u64, bytes as u64)
+            };
+            wing.board.executor(tables.first_life(), counted)
+        });
         let tree = plan.tree.get();
         Ok(Figures {
             node: tables.node.name.clone(),
@@ -225,6 +233,7 @@ impl Rooms {
             connected: connected as u64,
             retained,
             retained_shared,
+            wills,
             retained_drift: links.iter().map(drift).collect(),
             filters,
             routes,

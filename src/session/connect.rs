@@ -1,5 +1,6 @@
 //! How a transport is attached: the answer to CONNECT.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -30,7 +31,7 @@ pub(super) struct Link {
     /// Whether CONNECT asked for an expiry of 0: DISCONNECT may then not ask for another.
     pub(super) expiry_was_zero: bool,
     /// Published when the connection ends otherwise than by a normal DISCONNECT.
-    pub(super) will: Option<Box<Will>>,
+    pub(super) will: Option<Arc<Will>>,
     /// Topic aliases of the client; made by the first one.
     pub(super) aliases: Option<Box<Aliases>>,
     /// Topic aliases towards the client; only if it allows any.
@@ -183,11 +184,11 @@ pub(super) fn detached(string: &ByteString) -> ByteString {
 }
 
 /// A copy of a will that does not keep its CONNECT's frame alive: it may be held for days.
-fn detached_will(mut will: Will) -> Box<Will> {
+fn detached_will(mut will: Will) -> Arc<Will> {
     will.topic = detached(&will.topic);
     will.payload = Bytes::copy_from_slice(&will.payload);
     will.properties.publish.pass_through = Bytes::copy_from_slice(&will.properties.publish.pass_through);
-    Box::new(will)
+    Arc::new(will)
 }
 
 /// What holds before the first `Attach`.

@@ -4,6 +4,7 @@
 //! `[MQTT-3.1.2-8]`, `[MQTT-3.14.4-3]`: after its delay, or when the session ends, whichever comes
 //! first. A session that ends with its connection therefore publishes it at once.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
@@ -33,7 +34,7 @@ pub(super) struct Away {
 
 #[derive(Debug)]
 struct DelayedWill {
-    will: Will,
+    will: Arc<Will>,
     /// When the broker publishes it.
     due: Option<Instant>,
 }
@@ -51,13 +52,13 @@ enum Then {
 
 impl Away {
     /// Until it ends; with a will that the broker was given, and when that is due.
-    pub(super) fn new(expires_at: Option<Instant>, will: Option<(Will, Option<Instant>)>) -> Self {
+    pub(super) fn new(expires_at: Option<Instant>, will: Option<(Arc<Will>, Option<Instant>)>) -> Self {
         let will = will.map(|(will, due)| Box::new(DelayedWill { will, due }));
         Self { expires_at, will }
     }
 
     /// The will that still waits for its delay, and when it is due.
-    pub(super) fn into_delayed_will(self, now: Instant) -> Option<(Will, Option<Instant>)> {
+    pub(super) fn into_delayed_will(self, now: Instant) -> Option<(Arc<Will>, Option<Instant>)> {
         self.delayed_will(now)?;
         self.will.map(|delayed| (delayed.will, delayed.due))
     }
@@ -68,7 +69,7 @@ impl Away {
     }
 
     /// The will that still waits for its delay, and when it is due.
-    pub(super) fn delayed_will(&self, now: Instant) -> Option<(&Will, Option<Instant>)> {
+    pub(super) fn delayed_will(&self, now: Instant) -> Option<(&Arc<Will>, Option<Instant>)> {
         let delayed = self.will.as_ref()?;
         let waits = delayed.due.is_none_or(|due| due > now);
         waits.then_some((&delayed.will, delayed.due))
@@ -83,7 +84,7 @@ pub(super) fn end_delayed_will(away: Away, now: Instant, out: &mut Vec<Effect>) 
     if let Some(delayed) = away.will {
         out.push(Effect::CancelWill);
         out.push(Effect::PublishWill {
-            will: Box::new(delayed.will),
+            will: delayed.will,
             delay_s: 0,
         });
     }
@@ -236,11 +237,11 @@ impl Session {
 
 /// Hands the will to the broker; what has a delay is returned, to be remembered with when it is due.
 pub(super) fn publish_will_of(
-    will: Box<Will>,
+    will: Arc<Will>,
     session_lives_s: u32,
     now: Instant,
     out: &mut Vec<Effect>,
-) -> Option<(Will, Option<Instant>)> {
+) -> Option<(Arc<Will>, Option<Instant>)> {
     let delay_s = will
         .properties
         .will_delay_interval_s
@@ -248,7 +249,7 @@ pub(super) fn publish_will_of(
         .min(session_lives_s);
     let delayed = (delay_s > 0).then(|| {
         let due = now.checked_add(Duration::from_secs(delay_s.into()));
-        ((*will).clone(), due)
+        (will.clone(), due)
     });
     out.push(Effect::PublishWill { will, delay_s });
     delayed

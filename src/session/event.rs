@@ -277,7 +277,7 @@ pub enum Effect {
     /// The will is due: publish it now or after its delay (seconds; 0 is now).
     PublishWill {
         /// The will.
-        will: Box<Will>,
+        will: Arc<Will>,
         /// Will Delay Interval, already capped by the session's expiry `[MQTT-3.1.3-9]`.
         delay_s: u32,
     },

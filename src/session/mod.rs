@@ -47,11 +47,12 @@
 //! *Close* and *protocol error* are: in 5.0 a DISCONNECT with the reason, then `CloseTransport`; in 3.x
 //! `CloseTransport` alone; then the will, then Away or End.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytestring::ByteString;
 
-use crate::mqtt::packet::{Packet, ProtocolVersion};
+use crate::mqtt::packet::{Packet, ProtocolVersion, Will};
 
 mod aliases;
 mod auth;
@@ -233,6 +234,18 @@ impl Session {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended)
+    }
+
+    /// The will of the client that is connected, if it has one, and after how many seconds it is due once the
+    /// connection is gone `[MQTT-3.1.3-9]`.
+    #[must_use]
+    pub fn will(&self) -> Option<(&Arc<Will>, u32)> {
+        let State::Attached(link) = &self.state else {
+            return None;
+        };
+        let will = link.will.as_ref()?;
+        let delay_s = will.properties.will_delay_interval_s.unwrap_or(0);
+        Some((will, delay_s.min(self.expiry_interval_s)))
     }
 
     /// Whether the session outlives its transport.

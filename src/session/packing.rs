@@ -134,14 +134,14 @@ impl PackedMessage {
 }
 
 impl PackedWill {
-    fn of(will: Will, due: Option<Instant>, now: Instant) -> Self {
+    fn of(will: &Will, due: Option<Instant>, now: Instant) -> Self {
         Self {
-            topic: will.topic,
-            payload: will.payload,
+            topic: will.topic.clone(),
+            payload: will.payload.clone(),
             qos: will.qos,
             retain: will.retain,
             expiry_interval_s: will.properties.publish.message_expiry_interval_s,
-            pass_through: will.properties.publish.pass_through,
+            pass_through: will.properties.publish.pass_through.clone(),
             due_in_ms: left(due, now),
         }
     }
@@ -245,7 +245,7 @@ impl Session {
             protocol: self.version as u8,
             expiry_interval_s: self.expiry_interval_s,
             expires_in_ms,
-            will: will.map(|(will, due)| PackedWill::of(will, due, now)),
+            will: will.map(|(will, due)| PackedWill::of(&will, due, now)),
             subscriptions: subscriptions.collect(),
             ..Packed::default()
         };
@@ -338,9 +338,9 @@ impl Session {
         let delayed = packed.will.map(|will| {
             let due_in_ms = will.due_in_ms;
             let delay_s = due_in_ms.map_or(u32::MAX, |ms| ms.div_ceil(1000).try_into().unwrap_or(u32::MAX));
-            let will = will.will(delay_s);
+            let will = Arc::new(will.will(delay_s));
             out.push(Effect::PublishWill {
-                will: Box::new(will.clone()),
+                will: will.clone(),
                 delay_s,
             });
             (will, after(due_in_ms, now))

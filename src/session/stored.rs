@@ -10,6 +10,7 @@
 //! with DUP `[MQTT-3.3.1-1]`, under the same packet identifier.
 
 use std::iter::repeat_n;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ending::{Away, publish_will_of};
@@ -84,7 +85,7 @@ impl Session {
                 });
                 let will = away.delayed_will(now).map(|(will, due)| {
                     let due_ms = due.map_or(u64::MAX, |due| on_the_wall(due, now, wall_ms));
-                    (will.clone(), due_ms)
+                    (Will::clone(will), due_ms)
                 });
                 (Some(since_ms), will)
             }
@@ -146,7 +147,7 @@ impl Session {
         };
         let delayed = match (record.will, record.away_since_ms) {
             (None, _) => None,
-            (Some((will, _)), None) => publish_will_of(Box::new(will), record.expiry_interval_s, now, out),
+            (Some((will, _)), None) => publish_will_of(Arc::new(will), record.expiry_interval_s, now, out),
             (Some((will, due_ms)), Some(_)) => restored_will(will, due_ms, now, wall_ms, out),
         };
         out.extend(expires_at.map(Effect::WakeAt));
@@ -199,7 +200,7 @@ fn restored_will(
     now: Instant,
     wall_ms: u64,
     out: &mut Vec<Effect>,
-) -> Option<(Will, Option<Instant>)> {
+) -> Option<(Arc<Will>, Option<Instant>)> {
     let left_ms = due_ms.saturating_sub(wall_ms);
     let (delay_s, due) = match due_ms {
         u64::MAX => (u32::MAX, None),
@@ -208,8 +209,8 @@ fn restored_will(
             now.checked_add(Duration::from_millis(left_ms)),
         ),
     };
-    let will = Box::new(will);
-    let delayed = (delay_s > 0).then(|| ((*will).clone(), due));
+    let will = Arc::new(will);
+    let delayed = (delay_s > 0).then(|| (will.clone(), due));
     out.push(Effect::PublishWill { will, delay_s });
     delayed
 }

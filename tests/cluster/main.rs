@@ -23,6 +23,7 @@ mod suback;
 mod trust;
 mod trust_leaks;
 mod trust_tls;
+mod wills;
 
 use harness::host::{Host, Node, eventually};
 

@@ -8,6 +8,8 @@ use ahash::AHashMap;
 use bytestring::ByteString;
 
 use super::Known;
+use crate::broker::links::WillNews;
+use crate::broker::session::TellWill;
 use crate::broker::tables::Tables;
 
 /// So many sessions from the order of client ids, those behind `after`. Reads the table past Clients: a list
@@ -52,4 +54,21 @@ pub fn served(tables: &Tables) -> AHashMap<ByteString, SystemTime> {
 pub fn count(tables: &Tables) -> (usize, usize) {
     let table = tables.clients.lock().unwrap_or_else(PoisonError::into_inner);
     (table.len(), table.values().filter(|known| known.attached).count())
+}
+
+/// Has the keeper told of every will there is: of those of connected clients by their sessions, of those that
+/// wait for their delay at once.
+pub fn tell_wills(tables: &Tables) {
+    let table = tables.clients.lock().unwrap_or_else(PoisonError::into_inner);
+    let sessions: Vec<_> = table.values().map(|known| known.session.clone()).collect();
+    drop(table);
+    for session in sessions {
+        // One that has just ended has none any more.
+        let _ = session.cast(TellWill);
+    }
+    let Some(keeper) = tables.keeper() else { return };
+    let book = tables.wills.lock().unwrap_or_else(PoisonError::into_inner);
+    for (client_id, will, due) in book.waiting() {
+        keeper.will(client_id, WillNews::Runs(will.clone(), due));
+    }
 }

@@ -44,13 +44,18 @@ impl PortSeat {
     /// Whether a will may be published: asked when its connection ends, as mosquitto and EMQX do, also of
     /// one that is published later. One that may not is counted.
     pub(super) fn allows_will(&mut self, will: &Will) -> bool {
-        self.renew_rights();
-        let allowed = self.allows(Action::Write, &will.topic);
+        let allowed = self.would_allow_will(will);
         if !allowed {
             self.office.counters().injected.one();
             self.office.counters().dropped_not_authorized.one();
         }
         allowed
+    }
+
+    /// The same by the rules of now, and not counted.
+    pub(super) fn would_allow_will(&mut self, will: &Will) -> bool {
+        self.renew_rights();
+        self.allows(Action::Write, &will.topic)
     }
 
     /// Takes over the rules of the last reload.

@@ -22,10 +22,9 @@ use crate::broker::port::Parting;
 use crate::broker::publish::Holds;
 use crate::broker::retainer;
 use crate::broker::router::{Subscribe, Unsubscribe};
-use crate::broker::wills;
 use crate::mqtt::codec::EncodeError;
 use crate::mqtt::message::Message;
-use crate::mqtt::packet::{Packet, PacketId, Will};
+use crate::mqtt::packet::{Packet, PacketId};
 use crate::mqtt::reason::ReasonCode;
 use crate::session::event::{Effect, Event, PublishOutcome, PublishToken, SubscribeRequest, Transmit};
 
@@ -83,10 +82,7 @@ impl Session {
             // Nothing is stored yet.
             Effect::Exchange(..) | Effect::Settled(_) | Effect::Completed(_) => {}
             Effect::PublishWill { will, delay_s } => self.publish_will(will, delay_s, now),
-            Effect::CancelWill => {
-                let client_id = self.value.client_id().clone();
-                wills::ask(self.seat.office.tables(), wills::Request::Cancel { client_id });
-            }
+            Effect::CancelWill => self.cancel_will(),
             Effect::PassOn { share, message, dup } => {
                 self.seat.put_down();
                 self.seat.office.pass_on(FilterId(share.get()), &message, dup);
@@ -151,23 +147,6 @@ impl Session {
         self.seat.published();
         if let (Some(token), Some(outcome)) = (token, outcome) {
             port.taken.borrow_mut().push((token, outcome));
-        }
-    }
-
-    fn publish_will(&mut self, will: Box<Will>, delay_s: u32, now: Instant) {
-        if !self.seat.allows_will(&will) {
-            return;
-        }
-        let client_id = self.value.client_id().clone();
-        if delay_s == 0 {
-            wills::publish_now(&self.seat.office, &client_id, will, now);
-        } else {
-            let request = wills::Request::Publish {
-                client_id,
-                will,
-                delay_s,
-            };
-            wills::ask(self.seat.office.tables(), request);
         }
     }
 

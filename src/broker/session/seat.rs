@@ -3,10 +3,12 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::access::rights::Rights;
 use crate::broker::counters::Count;
+use crate::broker::links::WillNews;
 use crate::broker::office::Office;
 use crate::broker::poison::Fingerprint;
 use crate::broker::port::{Parting, Port};
@@ -21,7 +23,7 @@ pub(super) struct PortSeat {
     pub(super) office: Rc<Office>,
     pub(super) port: Rc<Port>,
     /// The will as long as the value has not decided about it.
-    pub(super) will: Option<Box<Will>>,
+    pub(super) will: Option<Arc<Will>>,
     /// What the client may do; `None` is everything.
     pub(super) rights: Option<Box<Rights>>,
     /// The packet that is being handled. Still there when the seat is dropped: it tore the session.
@@ -132,6 +134,7 @@ impl Drop for PortSeat {
         if let Some(will) = self.will.take()
             && self.allows_will(&will)
         {
+            wills::tell(self.office.tables(), &self.port.client_id, WillNews::Over);
             wills::publish_now(&self.office, &self.port.client_id, will, Instant::now());
         }
     }

@@ -2,15 +2,14 @@
 
 use super::*;
 
-fn message(text: &'static str) -> Arc<Message> {
-    let will = Will {
+fn message(text: &'static str) -> Arc<Will> {
+    Arc::new(Will {
         topic: text.into(),
         payload: bytes::Bytes::new(),
         qos: crate::mqtt::packet::QoS::AtMostOnce,
         retain: false,
         properties: crate::mqtt::properties::WillProperties::default(),
-    };
-    message_of(&will, &"c".into(), Instant::now())
+    })
 }
 
 #[test]
@@ -20,8 +19,8 @@ fn wills_come_out_when_they_are_due_and_in_that_order() {
     book.put("late".into(), at(9), message("late"));
     book.put("soon".into(), at(3), message("soon"));
     assert_eq!(book.take_due(at(2)), None);
-    assert_eq!(book.take_due(at(9)).unwrap().topic, "soon");
-    assert_eq!(book.take_due(at(9)).unwrap().topic, "late");
+    assert_eq!(book.take_due(at(9)).unwrap().1.topic, "soon");
+    assert_eq!(book.take_due(at(9)).unwrap().1.topic, "late");
     assert_eq!(book.take_due(at(9)), None);
 }
 
@@ -30,7 +29,7 @@ fn a_cancelled_will_never_comes_and_a_second_one_replaces_the_first() {
     let (now, mut book) = (Instant::now(), WillBook::default());
     book.put("c".into(), now, message("first"));
     book.put("c".into(), now, message("second"));
-    assert_eq!(book.take_due(now).unwrap().topic, "second");
+    assert_eq!(book.take_due(now).unwrap().1.topic, "second");
     book.put("c".into(), now, message("third"));
     assert!(book.cancel(&"c".into()) && !book.cancel(&"c".into()));
     assert_eq!((book.take_due(now), book.next()), (None, None));
@@ -46,7 +45,7 @@ fn request(client_id: &'static str, topic: &'static str, delay_s: u32) -> Reques
     };
     Request::Publish {
         client_id: client_id.into(),
-        will: Box::new(will),
+        will: Arc::new(will),
         delay_s,
     }
 }
@@ -65,7 +64,7 @@ fn a_new_life_inherits_every_will_once_and_lets_it_rest() {
     assert_eq!(heir.inherited, 4);
     assert_eq!(heir.next(), Some(now + REST_AFTER_FALL));
     let mut out = Vec::new();
-    while let Some(message) = heir.take_due(now + Duration::from_secs(60)) {
+    while let Some((_, message)) = heir.take_due(now + Duration::from_secs(60)) {
         out.push(message.topic.to_string());
     }
     assert_eq!(out, ["due", "nearly", "later", "waited"]);
@@ -90,6 +89,6 @@ fn the_will_of_a_client_that_is_back_goes_before_it_or_nowhere() {
         None,
         "its session's to cancel"
     );
-    let left = heir.take_due(now + Duration::from_secs(60)).unwrap();
+    let (_, left) = heir.take_due(now + Duration::from_secs(60)).unwrap();
     assert_eq!((&*left.topic, heir.next(), heir.inherited), ("new", None, 0));
 }

@@ -1,5 +1,7 @@
 //! What operators and the discovery want of the connector besides joins and leaves.
 
+use std::time::Duration;
+
 use actix::{Handler, Message, ResponseFuture};
 use supervisors::Context;
 use tokio::time::timeout;
@@ -7,6 +9,7 @@ use tokio::time::timeout;
 use super::Connector;
 use crate::cluster::Cluster;
 use crate::cluster::membership::{Event, State};
+use crate::cluster::owners::NewsNoted;
 use crate::cluster::peer::Order;
 use crate::limits::DRAIN_LINKS_WITHIN;
 use crate::node_name::NodeName;
@@ -30,6 +33,9 @@ pub struct Leave;
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Drain;
+
+/// Longest wait for the keeper of wills before the links are closed.
+const NEWS_NOTED_WITHIN: Duration = Duration::from_millis(500);
 
 impl Connector {
     /// A node that was forced out works alone and looks healthy: its log must say what it is.
@@ -98,11 +104,17 @@ impl Handler<Drain> for Connector {
 
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
         self.draining = true;
-        for row in self.cluster.board.rows() {
-            // A Peer that has just ended is closed already.
-            let _ = row.orders.cast(Order::Leave("shutdown"));
-        }
-        links_closed(&self.cluster)
+        let (board, closed) = (self.cluster.board.clone(), links_closed(&self.cluster));
+        let noted = self.cluster.owners.call(NewsNoted);
+        Box::pin(async move {
+            // What became of the wills of the sessions that have just ended is told before we go.
+            let _ = timeout(NEWS_NOTED_WITHIN, noted).await;
+            for row in board.rows() {
+                // A Peer that has just ended is closed already.
+                let _ = row.orders.cast(Order::Leave("shutdown"));
+            }
+            closed.await;
+        })
     }
 }
 

@@ -232,7 +232,10 @@ impl Home {
 
 /// The node of the highest rank for this id (rendezvous hashing): a node that comes or goes moves only the
 /// ids that it is home of. By name, so that a restart moves none.
-pub(super) fn home_among<'a>(nodes: impl Iterator<Item = &'a NodeId>, id: &str) -> Option<&'a NodeId> {
+pub(in crate::cluster) fn home_among<'a>(
+    nodes: impl Iterator<Item = &'a NodeId>,
+    id: &str,
+) -> Option<&'a NodeId> {
     let id = fnv(id.as_bytes());
     nodes.max_by_key(|node| (mix(id ^ mix(fnv(node.name.as_str().as_bytes()))), &node.name))
 }

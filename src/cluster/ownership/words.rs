@@ -6,6 +6,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::executor::WillSlip;
 use crate::node_name::NodeId;
 
 /// The number of a claim: a later one is greater. The counter follows the home's wall clock in microseconds,
@@ -95,6 +96,8 @@ pub enum Slip {
         /// See [`crate::session::Session::pack_late`].
         state: Bytes,
     },
+    /// About the wills of clients, should a node be lost.
+    Will(WillSlip),
 }
 
 /// What happens to ownership.
@@ -104,6 +107,9 @@ pub enum Event {
     Connect(ByteString),
     /// A session that was opened here has ended, whatever the reason; not after a hand-over or discard.
     Ended(ByteString),
+    /// The node of a client is lost, and something of the client is left here: whoever claims the id is to
+    /// ask us first. It ends with [`Event::Ended`], or with the claim.
+    Adopt(ByteString),
     /// What [`Effect::HandOver`] asked for.
     Packed {
         /// The client id.

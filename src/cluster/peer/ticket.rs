@@ -6,6 +6,7 @@ use supervisors::{Gone, StartError, TerminateChild};
 
 use super::{Adopt, Order, Peer};
 use crate::cluster::Cluster;
+use crate::cluster::executor::Parted;
 use crate::cluster::stream::LinkStream;
 use crate::cluster::wire::v1::MemberRecord;
 use crate::node_name::NodeId;
@@ -46,6 +47,17 @@ impl fmt::Display for Reason {
             Self::Stopped => f.write_str("shutdown"),
             Self::NotReady => f.write_str("setup_timeout"),
             Self::Crashed => f.write_str("crashed"),
+        }
+    }
+}
+
+impl Reason {
+    /// What that means to who keeps the wills of the other node's clients.
+    pub(super) fn parted(&self) -> Parted {
+        match self {
+            Self::Leaving(why) if why == "shutdown" => Parted::Stopped,
+            Self::Leaving(_) | Self::Ordered(_) => Parted::Left,
+            _ => Parted::Lost,
         }
     }
 }

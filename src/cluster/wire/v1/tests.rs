@@ -1,6 +1,7 @@
 //! Golden bytes of version 1, and what is done with bytes that are no frame.
 
 use super::*;
+use crate::cluster::executor::{WillChange, WillRecord, WillSlip};
 use crate::cluster::ownership::{Epoch, Letter};
 use crate::node_name::Incarnation;
 use crate::registry::jar::Edition;
@@ -48,6 +49,27 @@ fn slips() -> Vec<Slip> {
     };
     let place = Slip::InPlace { id: "c".into() };
     vec![Slip::Letter(claim), Slip::Letter(released), place, late]
+}
+
+fn will_slips() -> Vec<Slip> {
+    let record = WillRecord {
+        topic: "w".into(),
+        payload: Bytes::from_static(b"hi"),
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        expiry_interval_s: Some(60),
+        pass_through: Bytes::from_static(&[1, 1]),
+        delay_s: 5,
+        due_in_ms: Some(300),
+    };
+    let changes = [("c", Some(record)), ("d", None)].map(|(id, will)| WillChange { id: id.into(), will });
+    let part = WillSlip::Part {
+        number: 1,
+        first: Some(3),
+        changes: changes.into(),
+    };
+    let slips = [WillSlip::Ask, part, WillSlip::Taken { number: 1 }];
+    slips.map(Slip::Will).into()
 }
 
 fn retained_record() -> RetainedRecord {
@@ -121,6 +143,10 @@ fn the_bytes_of_every_frame_are_frozen() {
         (
             Frame::Ownership(slips()),
             "0d04000001630300030163050201010701016302016300",
+        ),
+        (
+            Frame::Ownership(will_slips()),
+            "0d03030003010101030201630101770268690101013c0201010501fb2c01016400030201",
         ),
     ];
     frozen(golden);
