@@ -195,6 +195,38 @@ fn two_sides_of_a_split_that_both_rotated_end_with_the_later_cookie() {
 }
 
 #[test]
+fn a_rotation_whose_coordinator_died_is_finished_by_whoever_meets_the_new_cookie() {
+    let (hosts, mut nodes) = three();
+    let new = hosts[0].home().join("new");
+    std::fs::write(&new, "to-be-finished-h6Wm2qXs9dLb").expect("written");
+    std::fs::set_permissions(&new, PermissionsExt::from_mode(0o600)).expect("set");
+    // While one member says nothing, none is told to change.
+    nodes[2].signal("STOP");
+    let file = new.to_str().expect("a path of ours");
+    let words = ["cookie", "rotate", "--node", NAMES[0], "--new", file];
+    let mut command = hosts[0].ermine().args(words).spawn().expect("runs");
+    nodes[1].await_log("it is prepared", |line| line.contains("a new cookie is prepared"));
+    nodes.remove(0).kill();
+    assert!(!command.wait().expect("ended").success());
+    nodes[1].signal("CONT");
+    let before = fingerprint(&hosts[0]);
+    std::fs::copy(&new, hosts[0].cookie_file()).expect("copied");
+    let after = fingerprint(&hosts[0]);
+    assert_eq!(fingerprint(&hosts[1]), before, "it has not changed yet");
+    assert_ne!(before, after);
+    let _n1 = hosts[0].start(NAMES[0]);
+    for (host, node) in hosts[1..].iter().zip(&nodes) {
+        node.await_log("it changes too", |line| {
+            line.contains("the cookie was rotated") && line.contains(&after)
+        });
+        eventually("its file is rewritten", || {
+            (fingerprint(host) == after).then_some(())
+        });
+        sees(host, &node.name, 3);
+    }
+}
+
+#[test]
 fn rotations_from_all_sides_at_once_leave_one_cookie() {
     let (hosts, nodes) = three();
     let run = |place: usize| hosts[place].run(&["cookie", "rotate", "--node", NAMES[place]]);

@@ -235,14 +235,16 @@ impl Connector {
     /// Takes the new cookie from others, if its file can be rewritten.
     fn prepare(&mut self, change: Change, from: NodeName, ctx: &mut Context<Self>) {
         let (edition, cookie) = (change.edition, change.cookie.clone());
+        let print = cookie.fingerprint();
         if let Err(why) = self.cluster.cookies.prepare(change, Instant::now()) {
             return self.answer_prepared(edition, &from, Some(why.to_string()), ctx);
         }
         let file = self.cluster.cookie_file.clone();
         let tried = on_a_thread(move || file.map_or(Ok(()), |file| cookie.replaceable(&file)));
         ctx.spawn(tried.into_actor(self).map(move |tried, me, ctx| {
-            if tried.is_err() {
-                me.cluster.cookies.abort(edition);
+            match &tried {
+                Ok(()) => tracing::info!(fingerprint = %print, by = %from, "a new cookie is prepared: it is taken, not proved"),
+                Err(_) => me.cluster.cookies.abort(edition),
             }
             me.answer_prepared(edition, &from, tried.err(), ctx);
         }));
