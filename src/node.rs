@@ -38,6 +38,7 @@ use crate::config::{Config, Listen, ListenerConfig};
 use crate::limits::{DRAIN_STEP_WITHIN, REGISTRY_SETTLES_WITHIN};
 use crate::registry::actor::Settled;
 use crate::registry::{Cookie, Endpoint, Identity, RegistryClient};
+use crate::store::{Store, StoreConfig};
 use crate::tree;
 pub use outline::outline;
 pub use plan::Plan;
@@ -74,6 +75,12 @@ async fn prepare(config: Config) -> Result<Plan, String> {
     refuse_twin(&config, &cookie).await?;
     let keyring = Arc::new(Keyring::open(&config.auth)?);
     let link_tls = config.link_tls.as_ref().map(LinkTls::load).transpose()?;
+    let store = Store::open(&StoreConfig {
+        dir: config.data_dir.join("store"),
+        node: config.name.clone(),
+        pace: config.store,
+    });
+    let store = store.map_err(|error| error.to_string())?;
     let doors = open_doors(&config)?;
     let entrance = config
         .admin
@@ -94,6 +101,7 @@ async fn prepare(config: Config) -> Result<Plan, String> {
         keyring,
         endpoint,
         (doors, entrance),
+        (store, Arbiter::new().handle()),
         arbiters,
     ))
 }

@@ -27,6 +27,7 @@ use crate::cluster::owners::Owners;
 use crate::limits::{CONNECTIONS_MAX, HTTP_VISITS_MAX, PEERS_MAX, SESSIONS_PER_SHARD_MAX, TOPICS_MAX};
 use crate::node::Plan;
 use crate::registry::Registry;
+use crate::store::Writer;
 
 /// The whole node.
 pub fn root(plan: &Plan) -> ChildSpec {
@@ -56,9 +57,8 @@ fn core(plan: &Plan) -> ChildSpec {
             intensity: below.intensity("topics", Intensity::new(100, 10)),
             max_children: TOPICS_MAX,
         };
-        let mut children: Vec<_> = (0..tables.arbiters.all.len())
-            .map(|arbiter| Mailman::spec(&tables, arbiter))
-            .collect();
+        let mut children = vec![Writer::spec(&below.store, &below.store_arbiter)];
+        children.extend((0..tables.arbiters.all.len()).map(|arbiter| Mailman::spec(&tables, arbiter)));
         children.extend([
             Router::spec(&tables),
             ChildSpec::dynamic("topics", below.control(), topics, &tables.names.topics),

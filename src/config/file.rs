@@ -14,13 +14,14 @@ use super::limits::{self, Limits};
 use super::listener::{self, ListenerConfig};
 use super::supervision::{self, Supervision};
 use super::{HostPort, LogFormat, LogLevel, WORKER_THREADS_MAX};
-use super::{auth, cluster};
+use super::{auth, cluster, store};
 use crate::access::settings::Settings;
 use crate::broker::confirm::Suback;
 use crate::broker::desk::Sharing;
 use crate::cluster::discovery::Places;
 use crate::cluster::stream::LinkTlsFiles;
 use crate::node_name::NodeName;
+use crate::store::Pace;
 
 /// Largest configuration file that is read, in bytes. A path like `/dev/zero` must end.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -58,6 +59,7 @@ pub(super) struct Draft {
     pub(super) supervision: Supervision,
     pub(super) places: Places,
     pub(super) admin: AdminDraft,
+    pub(super) store: Pace,
 }
 
 /// `[admin]`.
@@ -87,6 +89,7 @@ const TOP: &[&str] = &[
     "acl",
     "supervision",
     "cluster",
+    "store",
 ];
 const SHARED: &[&str] = &["strategy", "groups"];
 const LOG: &[&str] = &["format", "level"];
@@ -189,6 +192,9 @@ fn parse(document: &Document<'_>, draft: &mut Draft) -> Result<(), ConfigError> 
         draft.places = cluster::read(&section)?;
         draft.link_tls = cluster::tls(document, &section)?;
     }
+    if let Some(table) = top.table("store")? {
+        draft.store = store::read(&Section::new(document, "[store]", store::KEYS, table)?)?;
+    }
     Ok(())
 }
 
@@ -284,7 +290,7 @@ impl<'a> Section<'a> {
         self.parsed_by(key, |text| text.parse().map_err(|error| format!("{key} {error}")))
     }
 
-    fn parsed_by<T>(
+    pub(super) fn parsed_by<T>(
         &self,
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
@@ -390,7 +396,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 /// The sentence for a key that a section does not have.
 fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
     let (limit_keys, listener_keys) = (limits::names(), listener::keys());
-    let all: [(&str, &[&str]); 13] = [
+    let all: [(&str, &[&str]); 14] = [
         ("the top level", TOP),
         ("[log]", LOG),
         ("[shared_subscriptions]", SHARED),
@@ -402,6 +408,7 @@ fn unknown(key: &str, title: &str, keys: &[&str]) -> String {
         ("[acl]", auth::ACL),
         ("[supervision]", &supervision::SUPERVISORS),
         ("[cluster]", cluster::KEYS),
+        ("[store]", store::KEYS),
         (supervision::TITLE, &supervision::KEYS),
         // Behind those whose keys it shares.
         ("[[listener]]", &listener_keys),

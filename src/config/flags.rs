@@ -196,6 +196,7 @@ pub(super) fn lay_over(
         auth: auth(flags, environment, draft.auth)?,
         supervision: draft.supervision,
         places,
+        store: draft.store,
         file: flags.config.clone(),
     })
 }

@@ -11,6 +11,7 @@ mod file;
 mod flags;
 mod limits;
 mod listener;
+mod store;
 mod supervision;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::cluster::discovery::Places;
 use crate::cluster::stream::LinkTlsFiles;
 use crate::node_name::NodeName;
 use crate::registry::CookieSource;
+use crate::store::Pace;
 pub use file::ConfigError;
 pub use flags::{Environment, Flags};
 pub use limits::Limits;
@@ -84,6 +86,8 @@ pub struct Config {
     pub supervision: Supervision,
     /// Whom the node looks for by itself.
     pub places: Places,
+    /// When what must outlast the process is safe.
+    pub store: Pace,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
 }

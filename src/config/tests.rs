@@ -4,6 +4,7 @@ use super::*;
 use std::path::Path;
 
 mod listeners;
+mod store;
 
 fn environment() -> Environment {
     Environment {

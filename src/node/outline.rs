@@ -11,6 +11,7 @@ use crate::broker::door::Door;
 use crate::broker::tables::Arbiters;
 use crate::config::Config;
 use crate::registry::{Cookie, Endpoint};
+use crate::store::Store;
 use crate::tree;
 
 /// Stands where the secret would: nothing is opened that could prove it.
@@ -37,6 +38,7 @@ pub fn outline(config: Config) -> Result<Vec<Outline>, String> {
     System::new().block_on(async move {
         let here = System::current().arbiter().clone();
         let workers = vec![here.clone(); config.worker_threads];
+        let store = (Store::memory(), here.clone());
         let arbiters = Arbiters::new(workers, here.clone(), here);
         let plan = Plan::new(
             config,
@@ -44,6 +46,7 @@ pub fn outline(config: Config) -> Result<Vec<Outline>, String> {
             Arc::default(),
             endpoint,
             (doors, entrance),
+            store,
             arbiters,
         );
         Ok(tree::root(&plan).outline())

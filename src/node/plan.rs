@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::limits::{REGISTRY_LISTENER_BYTES_MAX, REGISTRY_LISTENERS_MAX};
 use crate::node_name::{Incarnation, NodeId};
 use crate::registry::{Announcement, CookieJar, Endpoint, Registry, RegistryConfig};
+use crate::store::Store;
 
 /// The plan of a node; cloning shares it.
 #[derive(Clone)]
@@ -45,6 +46,10 @@ pub struct Inner {
     pub doors: Vec<Door>,
     /// The bound port of the HTTP API, if there is one.
     pub entrance: Option<Entrance>,
+    /// What outlasts the process.
+    pub store: Arc<Store>,
+    /// The arbiter of its writer, whose thread waits for the disk.
+    pub store_arbiter: ArbiterHandle,
     /// The root of the tree.
     pub root: Name<Supervisor>,
     /// The supervisor of sockets that have not spoken.
@@ -86,6 +91,7 @@ impl Plan {
         keyring: Arc<Keyring>,
         endpoint: Endpoint,
         (doors, entrance): (Vec<Door>, Option<Entrance>),
+        (store, store_arbiter): (Arc<Store>, ArbiterHandle),
         arbiters: Arbiters,
     ) -> Self {
         let names = Names::new(arbiters.all.len());
@@ -97,6 +103,8 @@ impl Plan {
             endpoint,
             doors,
             entrance,
+            store,
+            store_arbiter,
             root: Name::new("root"),
             connections: Name::new("connections"),
             visits: Name::new("visits"),

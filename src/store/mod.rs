@@ -28,7 +28,7 @@ mod writer;
 mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -101,7 +101,9 @@ pub struct Store {
     writer: Name<Writer>,
     /// The writer was told and has not begun.
     rung: AtomicBool,
-    reader: mpsc::Sender<Question>,
+    /// The way to the reader's thread, which begins with the first question.
+    reader: OnceLock<mpsc::Sender<Question>>,
+    myself: Weak<Self>,
     /// The directory is ours as long as this lives.
     _lock: Option<opening::Lock>,
 }
@@ -149,31 +151,28 @@ impl Store {
         place: String,
         lock: Option<opening::Lock>,
     ) -> Arc<Self> {
-        let (reader, questions) = mpsc::channel();
-        let store = Arc::new_cyclic(|store| {
-            spawn_reader(store.clone(), questions);
-            Self {
-                pace,
-                place,
-                engine,
-                state: Mutex::new(State {
-                    pending: Pending::new(header.next_session),
-                    held: Held::default(),
-                    writing: None,
-                    generation: 1,
-                }),
-                commits: Mutex::default(),
-                committed: AtomicU64::new(0),
-                failing: AtomicBool::new(false),
-                noted_bytes: AtomicUsize::new(0),
-                next_session: AtomicU64::new(header.next_session),
-                listener: Mutex::default(),
-                meters: Meters::default(),
-                writer: Name::new("store"),
-                rung: AtomicBool::new(false),
-                reader,
-                _lock: lock,
-            }
+        let store = Arc::new_cyclic(|myself| Self {
+            pace,
+            place,
+            engine,
+            state: Mutex::new(State {
+                pending: Pending::new(header.next_session),
+                held: Held::default(),
+                writing: None,
+                generation: 1,
+            }),
+            commits: Mutex::default(),
+            committed: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            noted_bytes: AtomicUsize::new(0),
+            next_session: AtomicU64::new(header.next_session),
+            listener: Mutex::default(),
+            meters: Meters::default(),
+            writer: Name::new("store"),
+            rung: AtomicBool::new(false),
+            reader: OnceLock::new(),
+            myself: myself.clone(),
+            _lock: lock,
         });
         tracing::debug!(place = store.place, "store open");
         store
@@ -224,8 +223,9 @@ impl Store {
             let read = read.unwrap_or_else(|_| Err(Unreadable("its reader has crashed".into())));
             Box::new(move || answer(read)) as Delivery
         });
+        let reader = self.reader.get_or_init(|| spawn_reader(self.myself.clone()));
         // The reader lives as long as the store.
-        let _ = self.reader.send(question);
+        let _ = reader.send(question);
     }
 }
 
@@ -251,7 +251,8 @@ impl State {
 }
 
 /// The thread that reads. It ends with the store.
-fn spawn_reader(store: Weak<Store>, questions: mpsc::Receiver<Question>) {
+fn spawn_reader(store: Weak<Store>) -> mpsc::Sender<Question> {
+    let (reader, questions) = mpsc::channel::<Question>();
     let read = move || {
         while let Ok(question) = questions.recv() {
             let Some(store) = store.upgrade() else { return };
@@ -265,6 +266,7 @@ fn spawn_reader(store: Weak<Store>, questions: mpsc::Receiver<Question>) {
         .name("store-reader".into())
         .spawn(read)
         .expect("a node that starts gets one thread more");
+    reader
 }
 
 impl Storage for Store {

@@ -1,6 +1,8 @@
 //! Tests of the store over engines that keep, forget and fail.
 
 mod basics;
+mod faults;
+mod replay;
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, mpsc};
