@@ -5,6 +5,7 @@
 //! hear 0x8B), peers are told, then the tree stops in reverse order. A root that gives up ends the
 //! process with status 70.
 
+mod auditing;
 mod census;
 mod checking;
 mod draining;

@@ -27,8 +27,8 @@ use tokio::time::timeout;
 
 use crate::admin::census::Census;
 use crate::admin::protocol::{
-    Access, ClientEntry, ClusterStatus, DrainOrder, Greeting, JoinStep, ListenerEntry, NodeStatus, Reach,
-    Reply, Request, RotateOrder, Rotated, RouteEntry,
+    Access, ClientEntry, ClusterStatus, DrainOrder, Greeting, JoinStep, ListenerEntry, NodeAudit, NodeStatus,
+    Reach, Reply, Request, RotateOrder, Rotated, RouteEntry,
 };
 use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::node_name::NodeName;
@@ -60,6 +60,8 @@ pub trait Surroundings: Send + Sync + 'static {
     fn clients(&self) -> LocalBoxFuture<'_, Result<Vec<ClientEntry>, String>>;
     /// The listeners in the order of the configuration.
     fn listeners(&self) -> Vec<ListenerEntry>;
+    /// The node's books.
+    fn audit(&self) -> LocalBoxFuture<'_, Result<NodeAudit, String>>;
     /// The cluster as this node sees it.
     fn cluster(&self) -> LocalBoxFuture<'_, Result<ClusterStatus, String>>;
     /// Joins another node and tells each step as it ends.

@@ -11,6 +11,7 @@
 //! The order of variants and fields is the encoding: new ones go to the end, and golden tests freeze
 //! the bytes.
 
+mod audit;
 mod cookie;
 mod members;
 mod sessions;
@@ -18,6 +19,7 @@ mod sessions;
 use serde::{Deserialize, Serialize};
 
 use crate::node_name::{Incarnation, NodeName};
+pub use audit::{AccountEntry, DealingsEntry, NodeAudit};
 pub use cookie::{RotateOrder, Rotated, RotatedMember};
 pub use members::{ClusterStatus, DrainOrder, ForcedOut, Greeting, JoinStep, Left, Member, Reach};
 pub use sessions::{Access, ClientDetail, SubscriptionEntry};
@@ -134,6 +136,8 @@ pub enum Request {
     Canary(Vec<u8>),
     /// Answered with one [`Reply::Rotated`].
     Rotate(RotateOrder),
+    /// Answered with one [`Reply::Audit`].
+    Audit,
 }
 
 /// What an operator can do to a child of the tree, besides crashing it.
@@ -190,6 +194,7 @@ impl Request {
             Self::Kick { client_id } => format!("clients kick {}", client_id.escape_debug()),
             Self::Subscriptions => "subscriptions".into(),
             Self::Metrics => "metrics".into(),
+            Self::Audit => "audit".into(),
             Self::Access => "token".into(),
             Self::Expel { node } => format!("cluster force-leave {node}"),
             Self::Drain(order) => order.words(),
@@ -268,6 +273,8 @@ pub enum Reply {
     Canary(Vec<u8>),
     /// What came of a new cookie.
     Rotated(Rotated),
+    /// The node's books.
+    Audit(NodeAudit),
 }
 
 /// A node. Times are milliseconds since 1970.

@@ -58,6 +58,8 @@ pub(super) enum Command {
     Subscriptions(ListArgs),
     /// Show the figures of a node, as Prometheus reads them at /metrics
     Metrics(ListArgs),
+    /// Ask all nodes of the cluster whether every message is accounted for
+    Audit(AuditArgs),
     /// Print the token of the node's HTTP API
     Token {
         /// Print a link to the observer page that brings the token along
@@ -107,6 +109,17 @@ pub(super) enum Command {
     /// Subscribe and print what comes, in the manner of mosquitto_sub
     #[command(disable_help_flag = true)]
     Sub(SubArgs),
+}
+
+/// `ermine audit`
+#[derive(Args, Debug)]
+pub(super) struct AuditArgs {
+    /// Ask again for so long while a sum is not right: messages may be on their way
+    #[arg(long, value_name = "SECONDS", default_value_t = 5,
+          value_parser = clap::value_parser!(u16).range(..=3600))]
+    pub(super) within: u16,
+    #[command(flatten)]
+    pub(super) list: ListArgs,
 }
 
 /// `ermine passwd`

@@ -9,7 +9,7 @@ use crate::admin::protocol::{Access, Reply, Request, Steering, TreeEntry};
 use crate::cli::args::{Command, CookieArgs, ListArgs, NodeArgs, TreeArgs};
 use crate::cli::failure::Failure;
 use crate::cli::steering::{self, steer};
-use crate::cli::{check_config, cluster, cookie, drawing, mqtt, passwd, sessions, show, watch};
+use crate::cli::{audit, check_config, cluster, cookie, drawing, mqtt, passwd, sessions, show, watch};
 use crate::config::{Config, Environment, Flags};
 use crate::node_name::NodeName;
 use crate::registry::wire::Registration;
@@ -32,6 +32,7 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Clients(args) => block_on(sessions::clients(args)),
         Command::Subscriptions(list) => block_on(sessions::subscriptions(list)),
         Command::Metrics(list) => block_on(metrics(list)),
+        Command::Audit(args) => block_on(audit::run(args)),
         Command::Token { url, node } => block_on(token(url, node)),
         Command::Tree(args) if args.from_config => plan(args),
         Command::Tree(args) => block_on(tree(args)),
@@ -138,6 +139,13 @@ impl Found {
         let operator = whereabouts.operator()?;
         let named = named.or(whereabouts.node);
         let node = operator.find(named.as_ref(), except).await?;
+        Ok(Self { operator, node })
+    }
+
+    /// Another node, found in the same way.
+    pub(super) async fn other(&self, name: &NodeName) -> Result<Self, Failure> {
+        let node = self.operator.find(Some(name), None).await?;
+        let operator = self.operator.clone();
         Ok(Self { operator, node })
     }
 

@@ -5,6 +5,7 @@
 //! is one sentence on standard error.
 
 mod args;
+mod audit;
 mod cluster;
 mod commands;
 mod cookie;

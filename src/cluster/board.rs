@@ -14,10 +14,15 @@ use super::executor::Executor;
 use super::lane::Lane;
 use super::ownership::Ownership;
 use super::peer::{Adopt, Order};
+use crate::broker::links::Outbox;
 use crate::limits::{HANDSHAKE_DEADLINE, LINK_RESUME_WITHIN};
 use crate::node_name::{Incarnation, NodeId, NodeName};
 use crate::registry::cookie::Fingerprint;
 use crate::routing::RouteVersion;
+
+mod dealings;
+
+pub use dealings::Dealings;
 
 /// How a link stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
@@ -87,6 +92,8 @@ pub struct Row {
     pub canaries: (bool, bool),
     /// The cookie that the other side is known to hold: proved it, or said so since.
     pub cookie: Fingerprint,
+    /// Where messages wait for it.
+    pub outbox: Option<Arc<Outbox>>,
 }
 
 impl Row {
@@ -109,6 +116,7 @@ impl Row {
             route_drift: false,
             canaries: (false, false),
             cookie,
+            outbox: None,
         }
     }
 }
@@ -121,6 +129,11 @@ struct Kept {
     taken: u64,
     /// What it has not acknowledged, until when it is kept.
     lane: Option<(Lane, Instant)>,
+    /// Messages that it has acknowledged, and messages of it that were taken.
+    acknowledged: u64,
+    came: u64,
+    /// The same of its earlier lives.
+    before: (u64, u64),
 }
 
 #[derive(Debug, Default)]
@@ -235,9 +248,12 @@ impl Board {
             .map_or(0, |kept| kept.taken)
     }
 
-    /// Notes that a batch was taken.
-    pub fn take(&self, node: &NodeId, seq: u64) {
-        self.kept_of(node, |kept| kept.taken = seq);
+    /// Notes that a batch of so many messages was taken.
+    pub fn take(&self, node: &NodeId, seq: u64, messages: u64) {
+        self.kept_of(node, |kept| {
+            kept.taken = seq;
+            kept.came += messages;
+        });
     }
 
     /// Puts a lane aside whose link broke, for [`LINK_RESUME_WITHIN`].
@@ -294,7 +310,7 @@ impl Board {
         let mut lost = 0;
         if kept.node != *node {
             lost = kept.give_up();
-            *kept = Kept::of(node);
+            *kept = kept.reborn(node);
         }
         change(kept);
         inner.lost += lost;
@@ -351,6 +367,9 @@ impl Kept {
             node: node.clone(),
             taken: 0,
             lane: None,
+            acknowledged: 0,
+            came: 0,
+            before: (0, 0),
         }
     }
 }
@@ -397,7 +416,7 @@ mod tests {
     #[test]
     fn a_lane_is_found_again_by_the_same_life_and_by_no_other() {
         let (board, now) = (Board::default(), Instant::now());
-        board.take(&life(1), 7);
+        board.take(&life(1), 7, 0);
         board.put_aside(&life(1), lane_of_one(), now);
         assert_eq!((board.taken(&life(1)), board.taken(&life(2))), (7, 0));
         assert!(board.lane_of(&life(2)).is_none());
@@ -431,9 +450,33 @@ mod tests {
     fn what_waits_for_an_earlier_life_is_counted_when_a_later_one_comes() {
         let (board, now) = (Board::default(), Instant::now());
         board.put_aside(&life(1), lane_of_one(), now);
-        board.take(&life(2), 1);
+        board.take(&life(2), 1, 0);
         assert_eq!((board.taken(&life(1)), board.taken(&life(2))), (0, 1));
         assert_eq!(board.sweep(now), 1);
+    }
+
+    #[test]
+    fn what_was_dealt_with_an_earlier_life_is_told_apart() {
+        let (board, now) = (Board::default(), Instant::now());
+        board.take(&life(1), 1, 5);
+        board.acknowledged(&life(1), 3);
+        board.put_aside(&life(1), lane_of_one(), now);
+        let told = |board: &Board| {
+            let [dealings] = &board.dealings()[..] else {
+                panic!("one node")
+            };
+            (
+                dealings.node.incarnation.0,
+                dealings.waiting,
+                dealings.acknowledged,
+                dealings.came,
+                dealings.before,
+            )
+        };
+        assert_eq!(told(&board), (1, 1, 3, 5, (0, 0)));
+        board.link_to(&life(2));
+        board.acknowledged(&life(2), 1);
+        assert_eq!(told(&board), (2, 0, 1, 0, (3, 5)));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct Lane {
     last: u64,
     /// Messages that were sent, each once however often it was repeated.
     sent: u64,
-    /// Messages that the other side has taken.
+    /// Messages that the other side has taken, not told yet.
     acknowledged: u64,
     /// What was never sent, by reason.
     pub dropped: Dropped,
@@ -126,14 +126,13 @@ impl Lane {
             return None;
         }
         let batch = match self.again.pop_front() {
-            Some(batch) => batch,
+            Some(batch) => self.without_expired(batch, now),
             None => self.cut(now)?,
         };
         let wire = batch
             .messages
             .iter()
             .filter_map(|outbound| WireMessage::lent(outbound, now));
-        // An expired message of a batch that is sent again leaves its batch, perhaps empty.
         let frame = v1::encode(&Frame::Forward {
             seq: batch.seq,
             messages: wire.collect(),
@@ -208,10 +207,10 @@ impl Lane {
         self.sent
     }
 
-    /// Messages that the other side has taken.
+    /// Messages that the other side has taken since this was asked last.
     #[must_use]
-    pub fn acknowledged(&self) -> u64 {
-        self.acknowledged
+    pub fn newly_acknowledged(&mut self) -> u64 {
+        std::mem::take(&mut self.acknowledged)
     }
 
     /// Messages that are neither acknowledged nor dropped.
@@ -240,6 +239,19 @@ impl Lane {
         self.unacked_bytes = 0;
         self.held = None;
         self.tell();
+    }
+
+    /// An expired message of a batch that is sent again leaves its batch, perhaps empty.
+    fn without_expired(&mut self, mut batch: Batch, now: Instant) -> Batch {
+        let before = batch.messages.len();
+        batch
+            .messages
+            .retain(|message| message.expires_at.is_none_or(|at| at > now));
+        let expired = before - batch.messages.len();
+        self.on_wire -= expired;
+        self.dropped.expired += expired as u64;
+        count(|counters| counters.dropped_link_expired.add(expired as u64));
+        batch
     }
 
     /// Cuts the next batch from the queue.

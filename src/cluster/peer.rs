@@ -136,8 +136,10 @@ impl Peer {
             None => Lane::new(ticket.received),
         };
         lane.outbox().open(ctx.myself().caster());
-        let row = Row::new(node.clone(), orders.clone(), ctx.myself().caster(), ticket.cookie);
+        let mut row = Row::new(node.clone(), orders.clone(), ctx.myself().caster(), ticket.cookie);
+        row.outbox = Some(lane.outbox().clone());
         cluster.board.insert(row);
+        cluster.board.link_to(&node);
         let mut peer = Self {
             connection: Connection::new(ticket.link),
             cluster,
@@ -159,8 +161,15 @@ impl Peer {
             drifts: 0,
             drift: Arc::default(),
         };
+        peer.tell_acknowledged();
         peer.carry(ticket, ctx)?;
         Ok(peer)
+    }
+
+    /// Notes how much the other side has taken.
+    fn tell_acknowledged(&mut self) {
+        let messages = self.lane.newly_acknowledged();
+        self.cluster.board.acknowledged(&self.node, messages);
     }
 
     /// Ends the link: what the broker is about to hand over lies in the lane that is put aside.

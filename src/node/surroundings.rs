@@ -11,8 +11,8 @@ use super::draining::drain;
 use super::rotating::rotate;
 use crate::admin::control::Surroundings;
 use crate::admin::protocol::{
-    self, ClientEntry, ClusterStatus, DrainOrder, Greeting, JoinStep, ListenerEntry, NodeStatus, Reach,
-    RotateOrder, Rotated, RouteEntry,
+    self, ClientEntry, ClusterStatus, DrainOrder, Greeting, JoinStep, ListenerEntry, NodeAudit, NodeStatus,
+    Reach, RotateOrder, Rotated, RouteEntry,
 };
 use crate::broker::clients::{self, Known, ListClients};
 use crate::broker::door::Door;
@@ -226,6 +226,10 @@ impl Surroundings for Rooms {
         doors
             .map(|(door, configured)| listener(door, configured))
             .collect()
+    }
+
+    fn audit(&self) -> LocalBoxFuture<'_, Result<NodeAudit, String>> {
+        Box::pin(self.books())
     }
 
     fn cluster(&self) -> LocalBoxFuture<'_, Result<ClusterStatus, String>> {

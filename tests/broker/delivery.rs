@@ -32,6 +32,7 @@ fn each_qos_arrives_at_the_lower_of_what_was_published_and_subscribed() {
         publisher.publish("a/b/c", "nobody", QoS::AtLeastOnce);
         subscriber.assert_quiet();
     }
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -67,6 +68,7 @@ fn many_messages_keep_their_order_within_each_qos_and_none_is_lost() {
         }
         subscriber.assert_quiet();
     }
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -96,6 +98,7 @@ fn a_retained_message_greets_a_new_subscriber_until_it_is_cleared() {
     late.subscribe("room/+/temp", QoS::AtMostOnce);
     assert_eq!(&*late.message().topic, "room/2/temp");
     late.assert_quiet();
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -110,6 +113,7 @@ fn overlapping_subscriptions_and_dollar_topics_follow_the_standard() {
     publisher.publish("/", "empty levels", QoS::AtLeastOnce);
     assert_eq!(wide.text(), "empty levels");
     wide.assert_quiet();
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -146,6 +150,7 @@ fn a_shared_subscription_gives_each_message_to_one_member() {
     }
     seen.sort_unstable();
     assert_eq!(seen, (0..20).collect::<Vec<_>>());
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -170,4 +175,5 @@ fn a_client_of_5_0_is_answered_in_5_0() {
         (message.qos, &message.payload[..]),
         (QoS::AtLeastOnce, &b"hello"[..])
     );
+    host.assert_balanced(&node.name);
 }

@@ -41,6 +41,7 @@ fn garbage_closes_its_own_connection_and_no_other() {
     let mut publisher = Options::new("publisher").connect(node.mqtt);
     publisher.publish("w", "all is well", QoS::AtLeastOnce);
     assert_eq!(witness.text(), "all is well");
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -53,6 +54,7 @@ fn an_empty_client_id_that_wants_a_session_is_refused_with_code_2() {
         .try_connect(node.mqtt)
         .expect("an answer");
     assert_eq!(refused.connack.return_code() as u8, 2);
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -75,4 +77,5 @@ fn a_subscriber_that_does_not_read_does_not_stop_the_others() {
         publisher.send_publish("flood", &payload, QoS::AtMostOnce, false);
     }
     reader.join().expect("the good subscriber got everything");
+    host.assert_balanced(&node.name);
 }

@@ -33,6 +33,7 @@ fn a_persistent_session_keeps_what_comes_while_its_client_is_away() {
     );
     publisher.publish("mail/4", "nobody", QoS::AtLeastOnce);
     fresh.assert_quiet();
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -58,6 +59,7 @@ fn what_was_not_acknowledged_is_sent_again_with_dup() {
         (unacknowledged.packet_id, unacknowledged.payload)
     );
     second.assert_quiet();
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -76,6 +78,7 @@ fn a_second_connection_of_the_same_client_takes_over_and_the_first_is_told() {
     let mut publisher = Options::new("publisher").connect(node.mqtt);
     publisher.publish("twin/1", "to the new one", QoS::AtLeastOnce);
     assert_eq!(new.text(), "to the new one");
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -96,6 +99,7 @@ fn a_hundred_takeovers_in_a_row_leave_one_session_that_works() {
     let mut publisher = Options::new("publisher").connect(node.mqtt);
     publisher.publish("still/here", "yes", QoS::AtLeastOnce);
     assert_eq!(last.text(), "yes");
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -119,6 +123,7 @@ fn a_will_is_published_when_the_client_vanishes_and_not_when_it_says_goodbye() {
         ("wills/vanishing", &b"gone"[..])
     );
     heir.assert_quiet();
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -134,4 +139,5 @@ fn a_client_that_is_silent_beyond_its_keep_alive_is_closed_and_its_will_publishe
         .connect(node.mqtt);
     silent.assert_closed();
     assert_eq!(heir.text(), "late");
+    host.assert_balanced(&node.name);
 }

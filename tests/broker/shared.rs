@@ -75,6 +75,7 @@ fn each_group_chooses_by_the_strategy_that_is_configured_for_it() {
             }
         }
     }
+    host.assert_balanced(&node.name);
 }
 
 /// A re-delivery is marked [MQTT-3.3.1-1].
@@ -99,6 +100,7 @@ fn what_a_member_did_not_acknowledge_goes_to_another_with_dup() {
             assert_eq!((&*publish.payload, publish.dup), (payload.as_bytes(), true));
         }
         stays.assert_quiet();
+        host.assert_balanced(&node.name);
     }
 }
 
@@ -122,6 +124,7 @@ fn a_qos_2_message_that_was_sent_stays_with_its_member() {
     let again = first.message();
     assert_eq!((&*again.payload, again.dup), (&b"1"[..], true));
     other.assert_quiet();
+    host.assert_balanced(&node.name);
 }
 
 /// [MQTT-4.8.2-6]
@@ -144,4 +147,5 @@ fn a_message_that_a_member_refuses_is_offered_to_nobody_else() {
     first.assert_quiet();
     drop(first);
     other.assert_quiet();
+    host.assert_balanced(&node.name);
 }

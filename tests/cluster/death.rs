@@ -69,6 +69,7 @@ fn kill_9_of_one_of_three_under_traffic_leaves_the_others_going_and_it_rejoins_b
     let sent = publishing.join().expect("the publisher never failed");
     let last = (sent - 1).to_string();
     while survivor.text() != last {}
+    host.assert_balanced("n2@127.0.0.1");
 }
 
 #[test]

@@ -61,6 +61,7 @@ fn a_message_published_on_one_node_arrives_on_every_other_once() {
         }
         subscriber.assert_quiet();
     }
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]

@@ -132,6 +132,7 @@ fn a_node_that_leaves_sends_its_clients_to_another_server_at_the_rate_and_goes_o
     let mut client = Options::new("late").connect(nodes[1].mqtt);
     client.subscribe("late", QoS::AtLeastOnce);
     client.publish_and_receive("late");
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]

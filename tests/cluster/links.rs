@@ -88,6 +88,7 @@ fn every_process_between_nodes_may_crash_under_traffic() {
         });
         local.publish_and_receive("local");
     }
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -100,6 +101,7 @@ fn the_receiving_end_may_crash_under_traffic_and_its_subscribers_miss_nothing() 
             both_run(&host);
         });
     }
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -122,6 +124,7 @@ fn a_killed_node_is_down_within_a_second() {
     assert!(after < Duration::from_secs(1), "{after:?}");
     await_route(&host, N1, "killed/#", &[]);
     publisher.publish("killed/x", "nobody is left", QoS::AtLeastOnce);
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -155,6 +158,7 @@ fn a_silent_node_is_down_after_its_ticks_fail_and_up_again_when_it_wakes() {
     nodes[1].signal("CONT");
     await_route(&host, N1, "silent/#", &[N2]);
     both_run(&host);
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -306,4 +310,5 @@ fn a_node_that_holds_the_cookie_and_sends_garbage_loses_its_link_and_nothing_els
     });
     both_run(&host);
     the_stream_goes_on(&host, &nodes[0], &nodes[1], || {});
+    host.assert_balanced("n1@127.0.0.1");
 }

@@ -56,6 +56,7 @@ fn a_client_that_connects_elsewhere_takes_its_session_along() {
     publisher.publish("moving/1", "over there", QoS::AtLeastOnce);
     assert_eq!(new.text(), "over there");
     new.assert_quiet();
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -81,6 +82,7 @@ fn what_waited_for_an_absent_client_is_delivered_once_on_another_node() {
     // And back, with nothing waiting.
     let mut back = resume(&nodes[0], "c");
     back.assert_quiet();
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -97,6 +99,7 @@ fn a_clean_start_discards_the_session_on_the_other_node() {
     new.publish("clean/1", "for nobody", QoS::AtLeastOnce);
     new.assert_quiet();
     await_gone(&host, N1, "c");
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -139,6 +142,7 @@ fn a_client_that_reconnects_from_node_to_node_misses_nothing() {
     drop(more);
     let sent = publishing.join().expect("each publication was acknowledged");
     while take(&mut client, 1) < sent {}
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -158,6 +162,7 @@ fn the_client_of_a_killed_node_is_served_elsewhere_in_time() {
         assert!(took < Duration::from_secs(5), "{took:?}");
     }
     lost.clear();
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -185,6 +190,7 @@ fn a_stopped_node_holds_no_connect_up_and_loses_its_client_when_it_wakes() {
         await_gone(&host, N2, &format!("c{n}"));
         new.assert_quiet();
     }
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -198,6 +204,7 @@ fn nodes_that_join_leave_the_later_of_two_clients() {
     assert_taken_over(&mut earlier);
     later.assert_quiet();
     await_gone(&host, N1, "c");
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -220,4 +227,5 @@ fn the_keeper_of_client_ids_may_crash_and_no_session_is_lost() {
     for name in [N1, N2] {
         assert_eq!(running(&host, name).len(), 2);
     }
+    host.assert_balanced("n1@127.0.0.1");
 }

@@ -92,6 +92,7 @@ fn a_message_retained_on_one_node_greets_subscribers_of_the_other_until_it_is_cl
     }
     await_shared(&host, &[N1, N2], 1);
     await_no_drift(&host, &[N1, N2]);
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -116,6 +117,7 @@ fn a_retained_message_comes_once_with_its_flag_as_each_subscriber_wants_it() {
     assert_eq!(greeting(&nodes[1], "flag", 1), pairs(&[("flag", "x")]));
     // What expires does so on both.
     await_no_drift(&host, &[N1, N2]);
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -166,6 +168,7 @@ fn subscribers_that_come_while_it_is_published_miss_nothing() {
         let told = greeted.is_none_or(|greeted| greeted + 1 >= first);
         assert!(told, "greeted with {greeted:?}, then {live:?}");
     }
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -191,6 +194,7 @@ fn two_nodes_with_messages_of_their_own_merge_when_they_join_and_the_later_write
     for node in [&one, &two] {
         assert_eq!(greeting(node, "m/#", 4), pairs(&expected));
     }
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -218,6 +222,7 @@ fn what_a_stopped_node_missed_it_has_two_seconds_after_it_goes_on() {
     assert!(took.1 < Duration::from_secs(2), "{took:?}");
     assert_eq!(greeting(&nodes[2], "s/#", 1), pairs(&[("s/new", "1")]));
     await_no_drift(&host, &[N1, N2, "n3@127.0.0.1"]);
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -233,6 +238,7 @@ fn a_killed_node_that_starts_again_gets_all_back_from_the_others() {
     let topics = greeting(&back, "k/#", 3);
     assert_eq!(topics[0], ("k/1".into(), "written on n2".into()));
     await_no_drift(&host, &[N1, N2]);
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -259,6 +265,7 @@ fn a_full_node_counts_what_it_cannot_retain_and_the_others_have_it() {
         (figure(&host, N2, "ermine_retained_refused_total") > 0).then_some(())
     });
     assert_eq!(figure(&host, N1, "ermine_messages_retained_shared"), 401);
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -285,4 +292,5 @@ fn twenty_thousand_retained_messages_reach_a_joining_node() {
         joined.elapsed()
     );
     await_no_drift(&host, &[N1, N2]);
+    host.assert_balanced("n1@127.0.0.1");
 }

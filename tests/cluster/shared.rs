@@ -137,6 +137,7 @@ fn three_members_on_three_nodes_get_each_message_once_in_turn() {
         counts.iter().all(|count| (998..=1002).contains(count)),
         "{counts:?}"
     );
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 #[test]
@@ -165,6 +166,7 @@ fn a_publisher_needs_no_members_beside_it_and_plain_subscribers_get_everything()
     }
     members.into_iter().for_each(|member| member.go(Tell::Leave));
     assert_eq!(shares(&got, 2), (vec![100, 100], 0, 0));
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 /// Publishes on a thread until it is told to stop; how many were acknowledged.
@@ -212,6 +214,7 @@ fn members_leave_under_traffic_and_nothing_is_lost() {
     println!("{sent} sent, shares {counts:?}, {twice} more than once, {again} with DUP");
     assert!(again >= twice);
     third.go(Tell::Leave);
+    host.assert_balanced("n1@127.0.0.1");
 }
 
 /// What the killed node had taken and its member had not acknowledged is lost with its memory; what it had
@@ -243,4 +246,5 @@ fn a_node_is_killed_under_traffic_and_the_others_serve_the_group() {
     assert!(lost <= 1, "{lost} lost");
     first.go(Tell::Leave);
     second.thread.join().expect("its connection ended");
+    host.assert_balanced("n1@127.0.0.1");
 }

@@ -31,4 +31,5 @@ fn what_is_published_elsewhere_right_after_the_suback_arrives_a_thousand_times_o
     // Alone again, it waits for nobody.
     n1.kill();
     subscriber.subscribe("alone", QoS::AtMostOnce);
+    host.assert_balanced("n2@127.0.0.1");
 }

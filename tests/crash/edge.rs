@@ -64,6 +64,7 @@ pub(crate) fn sessions_fall(rig: &Rig, load: Load, rounds: usize) -> Ordeal {
     again.publish_and_receive("again");
     let verdict = load.judge();
     heir.assert_quiet();
+    rig.host.assert_balanced(&rig.node.name);
     let restarted = rig.restarts();
     assert!(restarted.is_empty(), "a session is not restarted: {restarted:?}");
     Ordeal {

@@ -265,8 +265,10 @@ impl Rig {
         }
         let mut verdict = load.judge();
         stalled.into_iter().for_each(|why| verdict.broken(why));
+        self.host.assert_balanced(&self.node.name);
         let dropped = self.counters().into_iter().filter(|(name, count)| {
-            *count > 0 && name.starts_with("dropped_") && name != "dropped_session_ended"
+            let gone = ["dropped_session_ended", "dropped_unacknowledged"].contains(&name.as_str());
+            *count > 0 && name.starts_with("dropped_") && !gone
         });
         let dropped = dropped.collect();
         let what = what.to_owned();

@@ -115,6 +115,19 @@ impl Host {
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error} in {out}"))
     }
 
+    /// Every message is accounted for on all nodes that this one knows. The command itself waits until none
+    /// is on its way.
+    #[track_caller]
+    pub fn assert_balanced(&self, node: &str) {
+        let within = PATIENCE.as_secs().to_string();
+        let output = self.run(&["audit", "--node", node, "--within", &within]);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        if !output.status.success() {
+            let json = self.run(&["audit", "--node", node, "--within", "0", "--json"]);
+            panic!("{err}{out}{}", text(&json.stdout));
+        }
+    }
+
     /// Starts `name` on a free MQTT port, allowed to be crashed, and waits until its doors are open.
     pub fn start(&self, name: &str) -> Node {
         self.start_with(name, &[])

@@ -37,6 +37,7 @@ fn a_client_over_its_message_rate_is_read_later_and_loses_nothing() {
     );
     fast.assert_quiet();
     assert!(counted(&host, &node, "clients_throttled") > 0);
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -58,6 +59,7 @@ fn a_client_over_its_byte_rate_does_not_slow_another() {
     let took = began.elapsed();
     assert!(took > Duration::from_millis(1900), "{took:?}");
     assert!(others < took, "{others:?}");
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -117,6 +119,7 @@ fn the_queue_of_an_absent_client_keeps_the_newest_and_qos_0_where_it_is_told_to(
     let texts: Vec<_> = (0..3).map(|_| absent.text()).collect();
     assert_eq!(texts, ["4", "zero", "last"]);
     assert_eq!(counted(&host, &node, "dropped_queue_oldest"), 4);
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -131,4 +134,5 @@ fn a_full_store_of_retained_messages_takes_no_more_and_says_so() {
     eventually("it is counted", || {
         (counted(&host, &node, "retained_refused") >= 1).then_some(())
     });
+    host.assert_balanced(&node.name);
 }

@@ -90,7 +90,9 @@ fn flood_past(count: usize, payload: usize, qos: QoS) {
         _ => "dropped_queue_full",
     };
     assert!(counted(&host, &node, reason) > 0, "{reason}");
+    host.assert_balanced(&node.name);
     drop(subscribers);
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -129,6 +131,7 @@ fn a_subscriber_that_reads_and_never_acknowledges_costs_its_queue() {
     }
     scale.assert_grew_by_at_most("never acknowledges", cost(payload, QoS::AtLeastOnce));
     assert!(counted(&host, &node, "dropped_queue_full") > 0);
+    host.assert_balanced(&node.name);
 }
 
 #[test]
@@ -154,5 +157,6 @@ fn an_absent_subscriber_costs_its_queue_and_no_more() {
             _ => "dropped_queue_full",
         };
         assert!(counted(&host, &node, reason) > 0, "{reason}");
+        host.assert_balanced(&node.name);
     }
 }

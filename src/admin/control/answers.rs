@@ -83,6 +83,7 @@ pub(super) async fn answer(
             let figures = options.census.figures().await?;
             to.reply(&Reply::Text(crate::admin::metrics::text(figures))).await
         }
+        Request::Audit => to.reply(&Reply::Audit(around.audit().await?)).await,
         Request::Access => to.reply(&Reply::Access(options.access.clone())).await,
         Request::Reload => reload(options, to).await,
         // The connection stops the node when this is answered.

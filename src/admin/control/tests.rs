@@ -62,6 +62,10 @@ impl Surroundings for Village {
         Vec::new()
     }
 
+    fn audit(&self) -> LocalBoxFuture<'_, Result<NodeAudit, String>> {
+        Box::pin(async { Err("no books are kept".into()) })
+    }
+
     fn cluster(&self) -> LocalBoxFuture<'_, Result<ClusterStatus, String>> {
         let members: Vec<Member> = Vec::new();
         Box::pin(async move {

@@ -171,6 +171,7 @@ fn the_bytes_of_drains_and_checks_are_frozen() {
     };
     golden(&reach, "000000190000000000000003624068000000000000000001");
     golden(&Request::Canary(vec![7]), "0000001a000000000000000107");
+    golden(&Request::Audit, "0000001c");
     let greeting = Greeting {
         clock_ms: 5,
         link_versions: (1, 2),
@@ -204,6 +205,37 @@ fn the_bytes_of_drains_and_checks_are_frozen() {
         &Reply::Rotated(rotated),
         "00000014000000000000000161000000000000000162000000050000000000000001\
          00000000000000036240680000000000000004646f776e00",
+    );
+}
+
+#[test]
+fn the_bytes_of_books_are_frozen() {
+    let entry = |name: &str, count| vec![(name.to_owned(), count)];
+    let audit = NodeAudit {
+        node: name("b@h"),
+        incarnation: Incarnation(2),
+        accounts: vec![AccountEntry {
+            account: "a".into(),
+            came: entry("c", 1),
+            went: entry("w", 2),
+            held: vec![],
+        }],
+        dealings: vec![DealingsEntry {
+            node: name("c@h"),
+            incarnation: Incarnation(3),
+            acknowledged: 4,
+            came: 5,
+            acknowledged_before: 6,
+            came_before: 7,
+        }],
+    };
+    golden(
+        &Reply::Audit(audit),
+        "0000001500000000000000036240680000000000000002\
+         00000000000000010000000000000001610000000000000001000000000000000163\
+         0000000000000001000000000000000100000000000000017700000000000000020000000000000000\
+         0000000000000001000000000000000363406800000000000000030000000000000004\
+         000000000000000500000000000000060000000000000007",
     );
 }
 

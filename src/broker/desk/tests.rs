@@ -129,6 +129,30 @@ fn the_subscriber_over_whose_message_two_topics_fell_is_passed_over_and_counted(
     });
 }
 
+/// The books are no sums of themselves: what is lost without a word is missing in them.
+#[test]
+fn a_message_that_is_lost_without_a_word_is_missing_in_the_books() {
+    on_an_arbiter(|office| {
+        let (desk, ports) = three_subscribers(&office);
+        let missing = || {
+            let accounts = office.tally().accounts();
+            accounts.map(|account| account.missing())
+        };
+        office.counters().topic_entries.add(2);
+        ["one", "two"].iter().for_each(|topic| desk.push(message(topic)));
+        assert_eq!(missing(), [0, 0, 0, 0], "both wait before the topic");
+        assert!(!desk.work(&office));
+        assert_eq!(missing(), [0, 0, 0, 0], "six copies lie in the inboxes");
+        drop(ports[0].pop());
+        assert_eq!(missing(), [0, 0, 1, 0]);
+        office.close_port(&ports[1], Parting::Crashed);
+        assert_eq!(office.tables().counted().dropped_session_crashed, 2);
+        assert_eq!(missing(), [0, 0, 1, 0]);
+        desk.push(message("three"));
+        assert_eq!(missing(), [0, -1, 1, 0], "it came from nowhere");
+    });
+}
+
 #[test]
 fn the_row_of_a_session_that_ends_is_removed_behind_what_came_before() {
     on_an_arbiter(|office| {

@@ -180,6 +180,7 @@ impl Peer {
         if let Err(error) = self.lane.resume(ticket.received) {
             return self.end(Reason::Protocol(error.to_string()), ctx);
         }
+        self.tell_acknowledged();
         (self.connection, self.broken) = (Connection::new(ticket.link), None);
         self.row(|row| {
             row.state = LinkState::Opening;

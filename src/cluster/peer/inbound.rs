@@ -60,6 +60,7 @@ impl Peer {
             Frame::Forwarded { seq } => {
                 let acknowledged = self.lane.acknowledge(seq);
                 acknowledged.map_err(|error| WireError::Malformed(error.to_string()))?;
+                self.tell_acknowledged();
                 self.send_batches(ctx);
             }
             Frame::Canary { nonce } => {
@@ -226,8 +227,9 @@ impl Peer {
             return;
         };
         self.taking = true;
+        let count = messages.len() as u64;
         publish::dispatch(messages);
-        self.cluster.board.take(&self.node, seq);
+        self.cluster.board.take(&self.node, seq, count);
         ctx.spawn(publish::room().into_actor(self).map(move |(), me, ctx| {
             me.taking = false;
             me.send(&Frame::Forwarded { seq }, ctx);
