@@ -9,8 +9,8 @@ use crate::cli::commands::{Found, Whereabouts, say};
 use crate::cli::failure::Failure;
 use crate::cli::table::Table;
 use crate::cli::{show, time};
-use crate::registry::Cookie;
 use crate::registry::sealed::Sealed;
+use crate::registry::{Cookie, CookieError};
 
 /// Does what the command says.
 pub(super) async fn run(command: CookieCommand) -> Result<(), Failure> {
@@ -25,12 +25,18 @@ pub(super) async fn run(command: CookieCommand) -> Result<(), Failure> {
 }
 
 async fn rotate(args: RotateArgs) -> Result<(), Failure> {
-    let failed = |error: crate::registry::CookieError| Failure::command(error.to_string());
+    let failed = |error: CookieError| Failure::command(error.to_string());
     let whereabouts = Whereabouts::of(&args.list.node.cookie)?;
     let old = whereabouts.secret()?;
     let file = whereabouts.cookie.file();
     let new = match &args.new {
-        Some(path) => Cookie::load(path).map_err(failed)?,
+        Some(path) => Cookie::load(path).map_err(|error| match error {
+            CookieError::Missing(path) => Failure::command(format!(
+                "there is no file {}: write the new cookie there, or leave --new out and one is made",
+                path.display()
+            )),
+            error => failed(error),
+        })?,
         None if file.is_none() => {
             return Err(Failure::usage(
                 "your cookie is in ERMINE_COOKIE, where no new one can be written: write the new one into a \

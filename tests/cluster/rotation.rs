@@ -278,6 +278,39 @@ fn a_node_that_was_given_its_cookie_by_the_environment_changes_and_says_what_is_
 }
 
 #[test]
+fn what_is_wrong_with_a_rotation_is_told_before_anything_is_changed() {
+    let (host, far) = (Host::new(), Host::new());
+    let _n1 = host.start(NAMES[0]);
+    let before = fingerprint(&host);
+    let short = host.home().join("short");
+    std::fs::write(&short, "short").expect("written");
+    std::fs::set_permissions(&short, PermissionsExt::from_mode(0o600)).expect("set");
+    let (short, same) = (
+        short.display().to_string(),
+        host.cookie_file().display().to_string(),
+    );
+    for (more, status, said) in [
+        (&["--new", "/nowhere"][..], 1, "leave --new out and one is made"),
+        (&["--new", &short], 1, "too short to be a secret"),
+        (&["--new", &same], 1, "that is the cookie already"),
+        (&["--grace", "25h"], 64, "at most 24h"),
+        (&["--only-here"], 64, "--new"),
+    ] {
+        let (err, code) = host.fails(&[&["cookie", "rotate"], more].concat());
+        assert!(code == status && err.contains(said), "{more:?}: {err}");
+    }
+    let (err, _) = far.fails(&["cookie", "rotate"]);
+    assert!(err.contains("there is no cookie file"), "{err}");
+    assert_eq!(fingerprint(&host), before);
+    // An operator elsewhere, whose file is another one, does not lock himself out.
+    let elsewhere = host.with_a_copy_of_the_cookie();
+    elsewhere.ok(&["cookie", "rotate", "--grace", "0s"]);
+    assert_eq!(fingerprint(&elsewhere), fingerprint(&host));
+    assert_ne!(fingerprint(&host), before);
+    elsewhere.ok(&["status"]);
+}
+
+#[test]
 fn one_node_at_a_time_is_changed_where_the_others_are_told_nothing() {
     let (hosts, nodes) = three();
     let new = hosts[0].home().join("new");

@@ -8,6 +8,7 @@ use ermine::cluster::stream::{LinkStream, LinkTls, LinkTlsFiles};
 use ermine::mqtt::packet::QoS;
 use ermine::registry::{HandshakeError, Identity, Proved, Purpose, prove_as_client};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::client::Options;
@@ -280,4 +281,56 @@ fn certificates_and_their_authority_are_replaced_without_dropping_a_link() {
     let stranger = start(&host, "n3@127.0.0.1", &old.issue(&host, "n3", "127.0.0.1"));
     join_fails(&host, N1, "n3@127.0.0.1", "no TLS with n3@127.0.0.1");
     drop(stranger);
+}
+
+/// The ports on which a process listens, from `/proc`.
+fn listening(pid: u32) -> Vec<u16> {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
+    let links = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    let sockets: Vec<String> = links.map(|link| link.display().to_string()).collect();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("the table");
+    let port_of = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let own = sockets.contains(&format!("socket:[{}]", fields.get(9)?));
+        let port = fields.get(1)?.split(':').nth(1)?;
+        (own && fields[3] == "0A").then(|| u16::from_str_radix(port, 16).ok())?
+    };
+    table.lines().filter_map(port_of).collect()
+}
+
+#[test]
+fn the_carrier_s_own_port_lets_nobody_in() {
+    let (host, authority) = (Host::new(), Authority::new());
+    let files = authority.issue(&host, "n1", "127.0.0.1");
+    let n1 = start(&host, N1, &files);
+    let known = [n1.mqtt.port(), own_port(&host, N1).port(), host.registry_port];
+    let mut ports = listening(n1.pid());
+    assert!(
+        known.iter().all(|port| ports.contains(port)),
+        "{known:?} in {ports:?}"
+    );
+    ports.retain(|port| !known.contains(port));
+    assert_eq!(ports.len(), 1, "ractor's: {ports:?}");
+    let tls = LinkTls::load(&files).expect("good");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let stream = TcpStream::connect(("127.0.0.1", ports[0]))
+            .await
+            .expect("connected");
+        let refused = tls
+            .connect("127.0.0.1", stream)
+            .await
+            .expect_err("no certificate");
+        assert!(refused.to_string().contains("alert"), "{refused}");
+        // What ractor itself would say first, in the clear: the length of a frame, and a frame.
+        let mut stream = TcpStream::connect(("127.0.0.1", ports[0]))
+            .await
+            .expect("connected");
+        let frame = [&8_u64.to_be_bytes()[..], b"nonsense"].concat();
+        stream.write_all(&frame).await.expect("sent");
+        let mut answer = Vec::new();
+        // An alert of TLS or nothing; then it is closed.
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(answer.is_empty() || answer[0] == 0x15, "{answer:02x?}");
+    });
 }

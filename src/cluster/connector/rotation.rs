@@ -243,7 +243,7 @@ impl Connector {
         let tried = on_a_thread(move || file.map_or(Ok(()), |file| cookie.replaceable(&file)));
         ctx.spawn(tried.into_actor(self).map(move |tried, me, ctx| {
             match &tried {
-                Ok(()) => tracing::info!(fingerprint = %print, by = %from, "a new cookie is prepared: it is taken, not proved"),
+                Ok(()) => tracing::info!(fingerprint = %print, by = %from, "a new cookie is prepared: taken, not proved"),
                 Err(_) => me.cluster.cookies.abort(edition),
             }
             me.answer_prepared(edition, &from, tried.err(), ctx);
