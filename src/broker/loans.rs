@@ -1,8 +1,9 @@
 //! Shared groups with members on several nodes: who of them serves a message.
 //!
-//! The publisher's node chooses one node for each group, by the strategy of the group, and lends it the group
-//! for this message: what is forwarded names the groups that the receiver is to serve. Whoever cannot serve
-//! one gives it to another node that can; so does the publisher's node when the other is down before it has
+//! The publisher's node chooses one node for each group, by the strategy of the group and by how many
+//! members each node has ([`Weights`]; those with a connection first), and lends it the group for this
+//! message: what is forwarded names the groups that the receiver is to serve. Whoever cannot serve one gives
+//! it to another node that can; so does the publisher's node when the other is down before it has
 //! acknowledged. How often is bounded ([`NODES_TRIED_MAX`]).
 
 use std::sync::Arc;
@@ -10,11 +11,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use smallvec::SmallVec;
 
-use super::desk::{ShareStrategy, mixed};
+use super::desk::{ShareGroup, ShareStrategy, mixed};
 use super::tables::Seats;
 use crate::mqtt::message::Message;
 use crate::node_name::NodeName;
 use crate::routing::delta::filter_hash;
+
+mod weights;
+
+pub(super) use weights::Weight;
+pub use weights::Weights;
 
 /// Nodes at which a message of a group finds nobody before it is given up: more than may lose their members
 /// while it travels.
@@ -89,12 +95,53 @@ pub(super) struct Candidate {
     key: u64,
     /// Its position among the links of a match; this node itself has none.
     pub(super) link: Option<usize>,
+    members: Members,
+}
+
+/// Where it is found how many members a node has.
+#[derive(Debug)]
+pub(super) enum Members {
+    Here(Arc<ShareGroup>),
+    There(Arc<Weight>),
 }
 
 impl Candidate {
-    pub(super) fn new(node: &NodeName, link: Option<usize>) -> Self {
-        Self { key: key(node), link }
+    pub(super) fn new(node: &NodeName, link: Option<usize>, members: Members) -> Self {
+        Self {
+            key: key(node),
+            link,
+            members,
+        }
     }
+
+    /// Members with a connection, and without.
+    fn counts(&self) -> (u32, u32) {
+        match &self.members {
+            Members::Here(group) => (group.online_len(), group.away_len()),
+            Members::There(weight) => weight.counts(),
+        }
+    }
+}
+
+/// Those that may serve a group now, and how many members count of each: those with a connection, if any node
+/// has one; else all.
+fn able(candidates: &[Candidate], may: impl Fn(&Candidate) -> bool) -> SmallVec<[(&Candidate, u32); 8]> {
+    let counted = candidates.iter().filter(|candidate| may(candidate));
+    let counted: SmallVec<[_; 8]> = counted.map(|candidate| (candidate, candidate.counts())).collect();
+    let connected = counted.iter().any(|(_, (online, _))| *online > 0);
+    let weights = counted.into_iter().map(|(candidate, (online, away))| {
+        // One without members may just get some: it is known to have the filter.
+        let weight = if connected { online } else { away.max(1) };
+        (candidate, weight)
+    });
+    weights.filter(|(_, weight)| *weight > 0).collect()
+}
+
+/// The greater, the likelier: the highest of all candidates is each of them in the proportion of the weights.
+fn score(hash: u64, weight: u32) -> f64 {
+    // From 0 to 1, neither of them included.
+    let drawn = ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    drawn.ln() / f64::from(weight)
 }
 
 /// The same on all nodes.
@@ -112,30 +159,42 @@ impl Crossing {
         })
     }
 
-    /// The node that gets this message, of those that `may`. All nodes count alike, however many members they
-    /// have.
+    /// The node that gets this message, of those that `may`: each as often as it has members, those that have
+    /// none with a connection only while no node has any.
     pub(super) fn choose<'a>(
         &self,
         message: &Message,
         candidates: &'a [Candidate],
         may: impl Fn(&Candidate) -> bool,
     ) -> Option<&'a Candidate> {
-        let able = || candidates.iter().filter(|candidate| may(candidate));
+        let able = able(candidates, may);
         let nth = |number: u64| {
-            let count = able().count() as u64;
-            able().nth(number.checked_rem(count)? as usize)
+            let total: u64 = able.iter().map(|(_, weight)| u64::from(*weight)).sum();
+            let mut left = number.checked_rem(total)?;
+            let found = able.iter().find(|(_, weight)| {
+                let found = left < u64::from(*weight);
+                left = left.saturating_sub(u64::from(*weight));
+                found
+            });
+            found.map(|(candidate, _)| *candidate)
         };
         let hashed = |text: &str| {
             // Rendezvous: every node comes to the same one, and it stays while others come and go.
             let hash = filter_hash(text);
-            able().max_by_key(|candidate| (mixed(hash ^ candidate.key), candidate.key))
+            let scored = able.iter().map(|(candidate, weight)| {
+                let score = score(mixed(hash ^ candidate.key), *weight);
+                (score, *candidate)
+            });
+            let highest = scored.max_by(|(one, a), (other, b)| one.total_cmp(other).then(a.key.cmp(&b.key)));
+            highest.map(|(_, candidate)| candidate)
         };
         match self.strategy {
             ShareStrategy::RoundRobin => nth(self.turn.fetch_add(1, Relaxed)),
             ShareStrategy::Random => nth(mixed(self.turn.fetch_add(1, Relaxed))),
             ShareStrategy::Sticky => {
                 let stays = self.stays.load(Relaxed);
-                let same = able().find(|candidate| candidate.key == stays);
+                let same = able.iter().find(|(candidate, _)| candidate.key == stays);
+                let same = same.map(|(candidate, _)| *candidate);
                 same.or_else(|| nth(mixed(self.turn.fetch_add(1, Relaxed))))
                     .inspect(|chosen| self.stays.store(chosen.key, Relaxed))
             }
@@ -161,18 +220,37 @@ impl Across {
         own: Option<Seats>,
         me: &NodeName,
         links: impl Iterator<Item = (usize, NodeName)>,
+        weights: &Weights,
     ) -> Self {
-        let mut nodes: Vec<_> = links.map(|(link, node)| (node, Some(link))).collect();
-        if own.is_some() {
-            nodes.push((me.clone(), None));
+        let mut nodes: Vec<_> = links
+            .map(|(link, node)| {
+                let members = Members::There(weights.of(&node, &crossing.group));
+                (node, Some(link), members)
+            })
+            .collect();
+        if let Some(group) = own.as_ref().and_then(|own| own.share.clone()) {
+            nodes.push((me.clone(), None, Members::Here(group)));
         }
-        nodes.sort();
-        let candidates = nodes.iter().map(|(node, link)| Candidate::new(node, *link));
+        nodes.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        let candidates = nodes
+            .into_iter()
+            .map(|(node, link, members)| Candidate::new(&node, link, members));
         Self {
             candidates: candidates.collect(),
             crossing,
             own,
         }
+    }
+
+    /// Whether another node has members with a connection while this one has none.
+    pub(super) fn is_better_elsewhere(&self) -> bool {
+        let own = self.own.as_ref().and_then(|seats| seats.share.as_ref());
+        let others = self
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.link.is_some());
+        own.is_some_and(|group| group.online_len() == 0)
+            && others.map(Candidate::counts).any(|(online, _)| online > 0)
     }
 
     /// The node that gets this message, of those that `may`; this one only if it has members.

@@ -29,7 +29,7 @@ use super::desk::{ShareGroup, Sharing};
 use super::gatekeeper::Gatekeeper;
 use super::keyring::Keyring;
 use super::links::{Keeper, Link};
-use super::loans::Crossing;
+use super::loans::{Crossing, Weights};
 use super::mail::FilterId;
 use super::mail::PostBox;
 use super::mailman::Mailman;
@@ -175,6 +175,8 @@ pub struct Tables {
     ended: Mutex<VecDeque<(FilterId, ByteString)>>,
     /// How this node chooses among the nodes of each group that has members elsewhere.
     crossings: Mutex<AHashMap<Arc<str>, Arc<Crossing>>>,
+    /// How many members of them other nodes have.
+    pub weights: Weights,
     /// How they choose.
     sharing: Sharing,
     /// What a SUBACK waits for.
@@ -263,6 +265,7 @@ impl Tables {
             shares: Mutex::default(),
             ended: Mutex::default(),
             crossings: Mutex::default(),
+            weights: Weights::default(),
             sharing,
             suback,
             for_clients: Tray::default(),
@@ -322,6 +325,16 @@ impl Tables {
     #[must_use]
     pub fn share_groups_len(&self) -> usize {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Every shared group with members here: its whole filter, members with a connection, and without.
+    #[must_use]
+    pub fn share_counts(&self) -> Vec<(ByteString, u32, u32)> {
+        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = shares
+            .values()
+            .map(|group| (group.text().clone(), group.online_len(), group.away_len()));
+        counts.filter(|(_, online, away)| online + away > 0).collect()
     }
 
     /// Forgets the group of a filter that has ended.

@@ -32,6 +32,7 @@ use crate::node_name::NodeId;
 mod connection;
 mod inbound;
 mod mark;
+mod members;
 mod retained;
 mod ticket;
 
@@ -190,6 +191,7 @@ impl Peer {
         let fell = self.up && matches!(reason, Reason::Stopped | Reason::Crashed);
         // Whoever of them does not run has no need to know; the connector asks the board when it starts.
         if self.up && !fell {
+            self.forget_members();
             let node = self.node.clone();
             let _ = self.cluster.router.cast(LinkDown { node });
         }

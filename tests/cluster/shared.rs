@@ -248,3 +248,81 @@ fn a_node_is_killed_under_traffic_and_the_others_serve_the_group() {
     second.thread.join().expect("its connection ended");
     host.assert_balanced("n1@127.0.0.1");
 }
+
+#[test]
+fn each_member_gets_as_much_as_any_other_however_many_its_node_has() {
+    let host = Host::new();
+    let nodes = cluster(&host, 3);
+    let got = Got::default();
+    // One on the first node, four on the second.
+    let member = |nth: usize, node: &Node| Member::of(nth, Options::new(&format!("m{nth}")), node, &got);
+    let mut members = vec![member(0, &nodes[0])];
+    members.extend((1..5).map(|nth| member(nth, &nodes[1])));
+    everywhere(&host, &nodes, FILTER, &[&nodes[0].name, &nodes[1].name]);
+    let mut publisher = Options::new("p").connect(nodes[2].mqtt);
+    let mut first = 0;
+    // Nodes tell a few times a second how many members they have.
+    eventually("each has its fifth", || {
+        publish(&mut publisher, first..first + 100);
+        first += 100;
+        all_came(&got, first as usize);
+        let round: Vec<usize> = got
+            .lock()
+            .expect("whole")
+            .range(first - 100..)
+            .flat_map(|(_, takers)| takers.iter().map(|(nth, _)| *nth))
+            .collect();
+        let count = |nth| round.iter().filter(|taker| **taker == nth).count();
+        (0..5).all(|nth| (19..=21).contains(&count(nth))).then_some(())
+    });
+    members.into_iter().for_each(|member| member.go(Tell::Leave));
+    let (_, twice, _) = shares(&got, 5);
+    assert_eq!(twice, 0);
+}
+
+/// A node whose members have no connection gets messages only while no node has others.
+#[test]
+fn members_that_are_away_on_one_node_get_nothing_while_another_node_has_connected_ones() {
+    let host = Host::new();
+    let nodes = cluster(&host, 3);
+    let away = || Options::v5("away").persistent();
+    let mut client = away().connect(nodes[0].mqtt);
+    client.subscribe(FILTER, QoS::AtLeastOnce);
+    let got = Got::default();
+    let here = Member::of(0, Options::new("here"), &nodes[1], &got);
+    everywhere(&host, &nodes, FILTER, &[&nodes[0].name, &nodes[1].name]);
+    drop(client);
+    // Whether it is connected, and how many messages wait for it.
+    let figures = || {
+        let clients = host.json(&["clients", "--node", &nodes[0].name]);
+        let mut clients = clients.as_array().expect("a list").clone().into_iter();
+        let mine = clients
+            .find(|client| client["client_id"] == "away")
+            .expect("it is there");
+        (
+            mine["connected"] == true,
+            mine["queue_len"].as_u64().expect("a number") as usize,
+        )
+    };
+    eventually("it is away", || (!figures().0).then_some(()));
+    let mut publisher = Options::new("p").connect(nodes[2].mqtt);
+    let mut first = 0;
+    eventually("the connected member gets all of a round", || {
+        let before = figures().1;
+        publish(&mut publisher, first..first + 40);
+        first += 40;
+        eventually("all of the round are somewhere", || {
+            let came = got.lock().expect("whole").len();
+            (came + figures().1 == first as usize).then_some(())
+        });
+        (figures().1 == before).then_some(())
+    });
+    here.go(Tell::Leave);
+    everywhere(&host, &nodes, FILTER, &[&nodes[0].name]);
+    publish(&mut publisher, first..first + 5);
+    let mut back = away().connect(nodes[0].mqtt);
+    let mut last = back.text();
+    while last != (first + 4).to_string() {
+        last = back.text();
+    }
+}

@@ -147,6 +147,12 @@ impl ShareGroup {
         self.online.iter().map(|count| count.load(Relaxed)).sum()
     }
 
+    /// Members without one.
+    #[must_use]
+    pub fn away_len(&self) -> u32 {
+        self.away.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
     /// Who gets this message; `None` when the group has no members.
     #[must_use]
     pub fn choose(&self, message: &Message) -> Option<Member> {

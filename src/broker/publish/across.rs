@@ -16,6 +16,9 @@ use crate::mqtt::message::Message;
 use crate::mqtt::packet::QoS;
 use crate::routing::stamps::HybridTime;
 
+/// Nodes at which a message of a group finds only members without a connection, before one of those gets it.
+const PREFERENCES_TRIED_MAX: u8 = 2;
+
 /// Messages for other nodes that one tick gathers.
 #[derive(Default)]
 pub(in crate::broker) struct Forwards(Vec<(Arc<Outbox>, Vec<Outbound>)>);
@@ -143,7 +146,7 @@ impl Office {
         let own = found.seats.iter().position(is_own);
         let own = own.map(|position| found.seats.remove(position));
         let (crossing, me) = (self.tables().crossing(group), &self.tables().node.name);
-        let across = Across::new(crossing, own, me, links.into_iter());
+        let across = Across::new(crossing, own, me, links.into_iter(), &self.tables().weights);
         found.across.push(across);
     }
 
@@ -204,7 +207,10 @@ impl Office {
 
     /// Another node lent us a group: a member gets the message, or another node that has some.
     pub(super) fn serve(&self, found: &Match, loan: &Loan, message: &Arc<Message>, holds: &mut Holds) {
-        if !self.serve_here(found, loan, message, holds) {
+        let across = found.across(&loan.group);
+        // Who chose us may not know yet that the last connection of a member is gone.
+        let better = loan.tried < PREFERENCES_TRIED_MAX && across.is_some_and(Across::is_better_elsewhere);
+        if better || !self.serve_here(found, loan, message, holds) {
             let turn = Turn {
                 dup: loan.dup,
                 tried: loan.tried,

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use supervisors::{Context, Gone};
 
+use super::members::ToldMembers;
 use super::{LinkState, Peer, Reason, Ticket, random};
 use crate::broker::links::{Link, LinkUp, OwnSlice};
 use crate::cluster::connector::Fact;
@@ -27,6 +28,7 @@ pub(super) struct Connection {
     pub(super) early: Vec<Vec<u8>>,
     pub(super) slice: SliceOut,
     pub(super) pull: Pull,
+    pub(super) members: ToldMembers,
     /// Route frames of theirs that were taken.
     pub(super) frames_taken: u64,
     pub(super) heard: Instant,
@@ -49,6 +51,7 @@ impl Connection {
             early: Vec::new(),
             slice: SliceOut::default(),
             pull: Pull::default(),
+            members: ToldMembers::default(),
             frames_taken: 0,
             heard: now,
             suspect: false,
@@ -140,6 +143,7 @@ impl Peer {
         self.send(&Frame::Canary { nonce }, ctx);
         self.send_batches(ctx);
         self.tell_retained(ctx);
+        self.tell_members(ctx);
     }
 
     /// The connection is gone, or is to be let go for a newer one.
@@ -221,6 +225,9 @@ impl Peer {
             let seconds = silence.as_secs_f32();
             tracing::warn!("nothing came from {} for {seconds:.1} s", self.node.name);
             self.tell(Fact::Suspect);
+        }
+        if self.up {
+            self.tell_members(ctx);
         }
         if now.duration_since(self.connection.ticked) >= PEER_TICK {
             self.tick(now, ctx);

@@ -95,6 +95,7 @@ impl Peer {
             | Frame::RetainedKnown { .. }
             | Frame::RetainedWant { .. }
             | Frame::RetainedMessages { .. } => self.retained_frame(frame, bytes, ctx)?,
+            Frame::ShareMembers { groups } => self.members_told(groups),
             Frame::Leaving { reason } => self.end(Reason::Leaving(one_word(reason)), ctx),
         }
         Ok(())

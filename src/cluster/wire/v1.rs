@@ -251,6 +251,12 @@ pub enum Frame<'a> {
     },
     /// About the cookie of the cluster, which is being changed.
     Cookie(CookieSlip),
+    /// How many members of shared groups the sender has: all of them first on a connection, then what
+    /// changed.
+    ShareMembers {
+        /// Whole filter, members with a connection, members without; none when the group has ended.
+        groups: Vec<(ByteString, u32, u32)>,
+    },
 }
 
 /// What a node knows of a retained topic.

@@ -239,6 +239,15 @@ fn the_bytes_of_frames_about_the_cookie_are_frozen() {
     }
 }
 
+#[test]
+fn the_bytes_of_the_frame_about_members_of_shared_groups_are_frozen() {
+    let groups = vec![("$share/g/x".into(), 2, 1)];
+    frozen(vec![(
+        Frame::ShareMembers { groups },
+        "14010a2473686172652f672f780201",
+    )]);
+}
+
 fn frozen(golden: Vec<(Frame<'_>, &str)>) {
     for (frame, bytes) in golden {
         let encoded = encode(&frame);
