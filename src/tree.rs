@@ -16,6 +16,7 @@ use crate::broker::gatekeeper::Gatekeeper;
 use crate::broker::listener::Listener;
 use crate::broker::mailman::Mailman;
 use crate::broker::retainer::Retainer;
+use crate::broker::revival::Revival;
 use crate::broker::router::Router;
 use crate::broker::sys::Sys;
 use crate::broker::wills::Wills;
@@ -36,6 +37,7 @@ pub fn root(plan: &Plan) -> ChildSpec {
         vec![
             core(plan),
             sessions(plan),
+            Revival::spec(&plan.tables()),
             doors(plan),
             cluster(plan),
             admin(plan),

@@ -20,7 +20,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const DROPPED: &str = "dropped_";
 
 /// What the broker's counters are called where their own name does not say enough.
-const RENAMED: [(&str, &str); 13] = [
+const RENAMED: [(&str, &str); 14] = [
     ("injected", "messages_injected"),
     ("received", "messages_received"),
     ("delivered", "messages_delivered"),
@@ -34,6 +34,7 @@ const RENAMED: [(&str, &str); 13] = [
     ("passed_on", "messages_passed_on"),
     ("moved_away", "messages_moved_away"),
     ("moved_in", "messages_moved_in"),
+    ("left_in_store", "messages_left_in_store"),
 ];
 
 /// States that a link is told in; what else there is, is down.

@@ -147,6 +147,8 @@ impl Tally {
                 ("withheld", counted.withheld),
                 ("passed_on", counted.passed_on),
                 ("moved_away", counted.moved_away),
+                ("left_in_store", counted.left_in_store),
+                ("dropped_store_failing", counted.dropped_store_failing),
                 ("dropped_queue_full", counted.dropped_queue_full),
                 ("dropped_queue_oldest", counted.dropped_queue_oldest),
                 ("dropped_qos0_offline", counted.dropped_qos0_offline),

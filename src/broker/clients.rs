@@ -9,30 +9,31 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Handler, Message as ActixMessage, ResponseFuture, WrapFuture,
 };
 use ahash::AHashMap;
-use bytes::Bytes;
 use bytestring::ByteString;
-use supervisors::{CallError, ChildSpec, Context, Down, ExitReason, InitError, Name, Pid, Ref};
+use supervisors::{CallError, ChildSpec, Context, Down, ExitReason, InitError, Name, Pid, Ref, StartError};
 use tokio::sync::oneshot;
 
 use self::departures::Departure;
-use super::session::{Claim, Kick, Reattach, Session};
+use super::session::{Claim, Kick, Past, Reattach, Session};
 use super::tables::Tables;
 use super::tray::{Bell, Burden};
 use crate::mqtt::reason::ReasonCode;
 
 mod departures;
 mod listing;
+mod reviving;
 
 #[cfg(doc)]
 use super::session::Pack;
 pub use departures::TakeAway;
 pub use listing::{count, known, page, served, tell_wills};
+pub use reviving::Revive;
 
 /// A session that does not take a new transport over within this is stuck, and killed.
 const REATTACH_WITHIN: Duration = Duration::from_secs(2);
@@ -156,6 +157,10 @@ pub struct Clients {
     tables: Arc<Tables>,
     turnstiles: AHashMap<ByteString, Turnstile>,
     pids: AHashMap<Pid, ByteString>,
+    /// How often sessions have fallen lately, since when.
+    fallen: AHashMap<ByteString, (u32, Instant)>,
+    /// Where the session is started that comes next from the store.
+    next_worker: usize,
 }
 
 /// What came of one attempt to give a CONNECT to a session.
@@ -183,6 +188,8 @@ impl Clients {
             tables: tables.clone(),
             turnstiles: AHashMap::default(),
             pids: AHashMap::default(),
+            fallen: AHashMap::default(),
+            next_worker: 0,
         };
         let mut unsure = Vec::new();
         let known: Vec<Known> = clients.table(|table| table.values().cloned().collect());
@@ -230,13 +237,13 @@ impl Clients {
         // A node that never had a link asks nobody.
         if self.tables.keeper().is_none() {
             turnstile.phase = Phase::Serving;
-            return self.attempt(connect, None, answer, ctx);
+            return self.attempt(connect, Past::None, answer, ctx);
         }
         turnstile.phase = Phase::Claiming;
         self.claim(connect, answer, ctx);
     }
 
-    fn attempt(&mut self, connect: Connect, moved: Option<Bytes>, answer: Answer, ctx: &mut Context<Self>) {
+    fn attempt(&mut self, connect: Connect, past: Past, answer: Answer, ctx: &mut Context<Self>) {
         let present = self.table(|table| table.get(&connect.client_id)?.session.whereis());
         if let Some(session) = present {
             self.watch(connect.client_id.clone(), session.pid(), ctx);
@@ -244,40 +251,30 @@ impl Clients {
             ctx.spawn(
                 taken
                     .into_actor(self)
-                    .map(|came, clients, ctx| clients.tried(came, connect, moved, answer, ctx)),
+                    .map(|came, clients, ctx| clients.tried(came, connect, past, answer, ctx)),
             );
         } else {
-            self.start(connect, moved, answer, ctx);
+            self.start(connect, past, answer, ctx);
         }
     }
 
-    fn start(&mut self, connect: Connect, moved: Option<Bytes>, answer: Answer, ctx: &mut Context<Self>) {
-        let client_id = connect.client_id.clone();
-        let make = || Known {
-            client_id: client_id.clone(),
-            session: Name::new("session"),
-            attached: false,
-            since: SystemTime::now(),
-            served: SystemTime::now(),
-            username: None,
-        };
-        // Before it starts, so that a crash of this actor cannot lose sight of it.
-        let name = self.table(|table| {
-            table
-                .entry(client_id.clone())
-                .or_insert_with(make)
-                .session
-                .clone()
-        });
-        let spec = Session::spec(
-            &self.tables,
-            connect.worker,
-            &client_id,
-            &connect.claim,
-            moved.clone(),
-        )
-        .name(&name);
-        let started = self.tables.names.shard(&connect.client_id).start_child(spec);
+    /// Starts a session. Of a client whose session has fallen the store is asked what it had.
+    fn start(&mut self, connect: Connect, past: Past, answer: Answer, ctx: &mut Context<Self>) {
+        let fallen = self.table(|table| table.contains_key(&connect.client_id));
+        let storage = self.tables.storage.clone();
+        match storage.filter(|_| fallen && matches!(past, Past::None)) {
+            None => self.start_with(connect, past, answer, ctx),
+            Some(storage) => {
+                let found = reviving::past_of(storage, connect.client_id.clone());
+                ctx.spawn(found.into_actor(self).map(|past, clients, ctx| {
+                    clients.start_with(connect, past, answer, ctx);
+                }));
+            }
+        }
+    }
+
+    fn start_with(&mut self, connect: Connect, past: Past, answer: Answer, ctx: &mut Context<Self>) {
+        let started = self.start_child(&connect.client_id, connect.worker, &connect.claim, &past);
         ctx.spawn(started.into_actor(self).map(|started, clients, ctx| {
             let came = match started {
                 Ok(pid) => {
@@ -285,21 +282,46 @@ impl Clients {
                     Attempt::Taken
                 }
                 // It took the socket and failed: nothing is left to try with.
-                Err(_) if !connect.claim.is_open() && moved.is_none() => Attempt::Refused,
+                Err(_) if !connect.claim.is_open() && matches!(past, Past::None) => Attempt::Refused,
                 Err(error) => {
                     tracing::debug!(client = %connect.client_id, %error, "a session could not be started");
                     Attempt::Again
                 }
             };
-            clients.tried(came, connect, moved, answer, ctx);
+            clients.tried(came, connect, past, answer, ctx);
         }));
+    }
+
+    /// Has the session of a client started, and writes it into the table.
+    fn start_child(
+        &self,
+        client_id: &ByteString,
+        worker: usize,
+        claim: &Claim,
+        past: &Past,
+    ) -> impl Future<Output = Result<Pid, StartError>> + use<> {
+        let make = || Known {
+            client_id: client_id.clone(),
+            session: Name::new("session"),
+            attached: false,
+            since: SystemTime::now(),
+            served: past.served(),
+            username: None,
+        };
+        // Before it starts, so that a crash of this actor cannot lose sight of it.
+        let name = self.table(|table| {
+            let known = table.entry(client_id.clone()).or_insert_with(make);
+            known.session.clone()
+        });
+        let spec = Session::spec(&self.tables, worker, client_id, claim, past.clone()).name(&name);
+        self.tables.names.shard(client_id).start_child(spec)
     }
 
     fn tried(
         &mut self,
         came: Attempt,
         connect: Connect,
-        moved: Option<Bytes>,
+        past: Past,
         answer: Answer,
         ctx: &mut Context<Self>,
     ) {
@@ -308,7 +330,7 @@ impl Clients {
             // The connection gives up after a while and closes the answer.
             Attempt::Again if !answer.is_closed() => {
                 ctx.run_later(START_AGAIN_AFTER, |clients, ctx| {
-                    clients.attempt(connect, moved, answer, ctx)
+                    clients.attempt(connect, past, answer, ctx)
                 });
                 return;
             }
@@ -356,12 +378,6 @@ impl Clients {
                 change(known);
             }
         });
-    }
-
-    fn forget(&mut self, session: &Pid) {
-        if let Some(client_id) = self.pids.remove(session) {
-            self.forget_if_gone(&client_id);
-        }
     }
 
     /// Removes a client from the table unless its session, or a successor of it, lives or is starting.
@@ -440,8 +456,15 @@ impl Handler<Bell> for Clients {
 impl Handler<Down> for Clients {
     type Result = ();
 
-    fn handle(&mut self, down: Down, _: &mut Context<Self>) {
-        self.forget(&down.pid);
+    fn handle(&mut self, down: Down, ctx: &mut Context<Self>) {
+        if let Some(client_id) = self.pids.remove(&down.pid) {
+            let fell = !matches!(down.reason, ExitReason::Normal | ExitReason::Shutdown);
+            if fell && self.tables.storage.is_some() {
+                self.revive_fallen(client_id, ctx);
+            } else {
+                self.forget_if_gone(&client_id);
+            }
+        }
     }
 }
 

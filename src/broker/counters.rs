@@ -71,6 +71,8 @@ counters! {
     passed_on,
     /// Copies that went to another node with their session.
     moved_away,
+    /// Copies that a session which crashed left in the store, for its next life.
+    left_in_store,
     /// Copies that came from another node with their session.
     moved_in,
     /// Copies that were found in flight in the store, with their session.
@@ -198,6 +200,8 @@ counters! {
     /// Dropped: another node was to retain it, without subscribers there, and did not come back in time; it
     /// gets it when it is back.
     dropped_link_retained,
+    /// Dropped: QoS 1 or 2, for a client that is away, while the store took nothing.
+    dropped_store_failing,
     /// Dropped: QoS 0 and the queue of a link was full.
     dropped_link_full,
     /// Dropped: the actor that dispatched it panicked twice over it.

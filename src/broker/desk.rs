@@ -12,11 +12,14 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use self::rows::Row;
+use super::keeping::{Kept, publication_of};
 use super::mail::{Errand, FilterId, MESSAGE_OVERHEAD, Parcel, Receipt, To};
 use super::office::Office;
 use super::port::{Port, WakeSlot};
 use super::router::{Joined, Left, Vacant};
+use super::storage::Publication;
 use crate::mqtt::message::Message;
+use crate::mqtt::packet::QoS;
 
 mod group;
 mod members;
@@ -50,6 +53,18 @@ pub(super) enum Entry {
     Errand(Errand),
     /// A session is gone; its row is to be removed.
     Gone(Rc<Port>),
+}
+
+impl Entry {
+    /// The QoS 2 publication that somebody waits for.
+    fn publication(&self) -> Option<Publication> {
+        match self {
+            Self::Message { message, receipt, .. } if message.qos == QoS::ExactlyOnce => {
+                receipt.map(publication_of)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The desk of one filter on one arbiter.
@@ -86,6 +101,10 @@ pub(super) struct Desk {
     online: Cell<usize>,
     /// Where `current` is sent on to, because nobody of its group is here.
     goes_on: Cell<Option<Onward>>,
+    /// What has become of the entry in hand at sessions that last.
+    kept: Cell<Kept>,
+    /// The QoS 2 publication that the entry in hand is of.
+    publication: Cell<Option<Publication>>,
 }
 
 impl Desk {
@@ -110,6 +129,8 @@ impl Desk {
             senders: Cell::new(0),
             online: Cell::new(0),
             goes_on: Cell::new(None),
+            kept: Cell::default(),
+            publication: Cell::new(None),
         })
     }
 
@@ -217,13 +238,15 @@ impl Desk {
                     .get()
                     .saturating_sub(message.weight() + MESSAGE_OVERHEAD),
             );
-            office.dispatched(receipt, from, &message);
+            office.dispatched(receipt, self.kept.take(), from, &message);
         }
     }
 
     /// Does the entry in hand; returns what it cost in deliveries.
     fn do_current(self: &Rc<Self>, office: &Rc<Office>) -> usize {
         let current = self.current.borrow();
+        self.publication
+            .set(current.as_ref().and_then(Entry::publication));
         match current.as_ref() {
             Some(Entry::Message { message, to, .. }) => match (to, &self.share) {
                 (To::Member(turn), Some(group)) => {

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytestring::ByteString;
 
 use super::desk::Turn;
+use super::keeping::Kept;
+use super::storage::Publication;
 use crate::mqtt::message::Message;
 use crate::mqtt::packet::SubscriptionOptions;
 
@@ -117,7 +119,14 @@ pub enum Parcel {
     /// An errand from the router for a filter's rows on the receiving arbiter.
     Errand(Box<(FilterId, ByteString, Errand)>),
     /// A share of a publication of the receiving arbiter is complete.
-    Taken(Receipt),
+    Taken(Receipt, Kept),
+    /// A QoS 2 publication that was noted for sessions of the receiving arbiter is safe, or was refused.
+    Finished {
+        /// Which.
+        publication: Publication,
+        /// Whether it may be delivered.
+        safe: bool,
+    },
     /// The filter is paused on the sending arbiter: who publishes to it stops reading.
     Pause(FilterId),
     /// It is not paused any more.

@@ -17,6 +17,7 @@ use actix::fut::ActorFuture;
 use actix::{Actor, AsyncContext, Handler, Message as ActixMessage};
 use supervisors::{ChildSpec, Context, InitError, Shutdown};
 
+use super::keeping::StoreMoved;
 use super::office::Office;
 use super::tables::Tables;
 
@@ -79,6 +80,7 @@ impl Actor for Mailman {
     fn started(&mut self, _: &mut Context<Self>) {
         // What lay in the box while nobody heard the bell.
         self.office.collect();
+        self.office.look_at_store();
     }
 }
 
@@ -87,6 +89,14 @@ impl Handler<Collect> for Mailman {
 
     fn handle(&mut self, _: Collect, _: &mut Context<Self>) {
         self.office.collect();
+    }
+}
+
+impl Handler<StoreMoved> for Mailman {
+    type Result = ();
+
+    fn handle(&mut self, _: StoreMoved, _: &mut Context<Self>) {
+        self.office.look_at_store();
     }
 }
 

@@ -22,10 +22,12 @@ use bytestring::ByteString;
 
 use super::counters::Counters;
 use super::desk::{Desk, Entry};
+use super::keeping::{Gates, Kept};
 use super::mail::{Bundle, FilterId, Joint, MESSAGE_OVERHEAD, Parcel, PortId, Receipt, To};
 use super::mailman::Collect;
 use super::port::{Parting, Port, Sweep, WakeSlot};
 use super::publish::{Forwards, Holds, Matches, Receipts};
+use super::storage::Publication;
 use super::tables::Tables;
 use crate::limits::{MAIL_CREDIT_BYTES, SLOW_AFTER};
 use crate::mqtt::message::Message;
@@ -69,6 +71,10 @@ pub struct Office {
     /// Messages for other nodes, gathered until the mailman's next poll.
     pub(super) forwards: RefCell<Forwards>,
     pub(super) receipts: RefCell<Receipts>,
+    /// What waits for the store.
+    pub(super) gates: RefCell<Gates>,
+    /// Sessions here that have something of a QoS 2 publication which is not safe.
+    pub(super) penned: RefCell<AHashMap<Publication, Vec<Rc<Port>>>>,
     pub(super) matches: RefCell<Matches>,
     /// What one event of one session causes. Empty in between, kept for its room.
     pub(super) effects: RefCell<Vec<Effect>>,
@@ -103,6 +109,8 @@ impl Office {
             watched: RefCell::default(),
             forwards: RefCell::default(),
             receipts: RefCell::default(),
+            gates: RefCell::default(),
+            penned: RefCell::default(),
             matches: RefCell::default(),
             effects: RefCell::default(),
             lane_holds: RefCell::default(),
@@ -243,7 +251,10 @@ impl Office {
         self.let_go(port);
         for delivery in untaken {
             match delivery.share {
-                Some(share) => self.pass_on(FilterId(share.get()), &delivery.message, delivery.dup),
+                Some(share) => {
+                    self.settle(port, delivery.seq);
+                    self.pass_on(FilterId(share.get()), &delivery.message, delivery.dup);
+                }
                 None => parting.count(self.counters()).one(),
             }
         }
@@ -415,7 +426,8 @@ impl Office {
                 let (id, filter, errand) = *errand;
                 self.desk(id, &filter).push(Entry::Errand(errand));
             }
-            Parcel::Taken(receipt) => self.complete(receipt),
+            Parcel::Taken(receipt, kept) => self.complete(receipt, kept, from),
+            Parcel::Finished { publication, safe } => self.let_out(publication, safe),
             Parcel::Vacated(id) => self.close_desk(id),
             Parcel::Pause(id) => {
                 *self.paused_elsewhere.borrow_mut().entry(id).or_default() |= 1 << from;
@@ -454,9 +466,9 @@ impl Office {
 
     /// A message that came from arbiter `from` has been dispatched here: its receipt and its mail
     /// credit go back.
-    pub(super) fn dispatched(&self, receipt: Option<Receipt>, from: u16, message: &Message) {
+    pub(super) fn dispatched(&self, receipt: Option<Receipt>, kept: Kept, from: u16, message: &Message) {
         if let Some(receipt) = receipt {
-            self.send(receipt.arbiter.into(), Parcel::Taken(receipt));
+            self.send(receipt.arbiter.into(), Parcel::Taken(receipt, kept));
         }
         let from = usize::from(from);
         if from != self.me {

@@ -17,10 +17,12 @@ use bytestring::ByteString;
 
 use super::counters::{Count, Counters};
 use super::desk::Desk;
+use super::keeping::{Lasting, Pen};
 use super::mail::{FilterId, PortId};
 use crate::limits::OUTBOX_BYTES_MAX;
 use crate::mqtt::message::Message;
 use crate::session::event::{Delivery, PublishOutcome, PublishToken};
+use crate::session::lasting::Seq;
 
 /// Wakes an actor's future at most once between two of its polls.
 #[derive(Debug, Default)]
@@ -83,6 +85,10 @@ pub(super) struct Port {
     pub(super) watched: Cell<bool>,
     /// The desks that this port pauses.
     blocks: RefCell<Vec<Rc<Desk>>>,
+    /// Of a session that outlasts the process: its place in the store.
+    pub(super) lasting: Cell<Option<Lasting>>,
+    /// Its messages that are not safe yet.
+    pub(super) pen: RefCell<Pen>,
     /// The rows of this session: the desk and the position in it. Written by the desk's Topic.
     pub(super) rows: RefCell<AHashMap<FilterId, (Rc<Desk>, usize)>>,
 }
@@ -101,6 +107,8 @@ pub(super) enum Parting {
     Ended,
     /// It fell.
     Crashed,
+    /// It fell, and what it had is in the store.
+    Stored,
 }
 
 impl Parting {
@@ -109,6 +117,7 @@ impl Parting {
         match self {
             Self::Ended => &counters.dropped_session_ended,
             Self::Crashed => &counters.dropped_session_crashed,
+            Self::Stored => &counters.left_in_store,
         }
     }
 }
@@ -144,6 +153,8 @@ impl Port {
             moved: Cell::new(false),
             watched: Cell::new(false),
             blocks: RefCell::default(),
+            lasting: Cell::new(None),
+            pen: RefCell::default(),
             rows: RefCell::default(),
         })
     }
@@ -171,6 +182,14 @@ impl Port {
             .set(self.inbox_bytes.get() + delivery_weight(&delivery));
         self.inbox.borrow_mut().push_back(delivery);
         self.wake.wake();
+    }
+
+    /// A publication of the session was answered for.
+    pub(super) fn published(&self, token: PublishToken, outcome: PublishOutcome) {
+        if !self.is_closed() {
+            self.taken.borrow_mut().push((token, outcome));
+            self.wake.wake();
+        }
     }
 
     /// Takes the oldest delivery.
@@ -253,11 +272,13 @@ impl Port {
         taken
     }
 
-    /// Drops from the inbox what the session has from elsewhere: as many of each as there are. How many.
-    pub(super) fn drop_twins(&self, elsewhere: &[Arc<Message>]) -> u64 {
+    /// Drops from the inbox what the session has from elsewhere: as many of each as there are. How many, and
+    /// the places of those that were kept.
+    pub(super) fn drop_twins(&self, elsewhere: &[Arc<Message>]) -> (u64, Vec<Seq>) {
         let mut twins: Vec<&Arc<Message>> = elsewhere.iter().collect();
         twins.sort_unstable_by(|one, other| identity(one).cmp(&identity(other)));
         let mut had = vec![false; twins.len()];
+        let mut kept = Vec::new();
         self.inbox.borrow_mut().retain(|delivery| {
             let wanted = identity(&delivery.message);
             let from = twins.partition_point(|twin| identity(twin) < wanted);
@@ -266,12 +287,13 @@ impl Port {
                 .find(|at| !had[*at]);
             let Some(twin) = twin else { return true };
             had[twin] = true;
+            kept.extend(delivery.seq);
             let bytes = self.inbox_bytes.get();
             self.inbox_bytes
                 .set(bytes.saturating_sub(delivery_weight(delivery)));
             false
         });
-        had.iter().filter(|had| **had).count() as u64
+        (had.iter().filter(|had| **had).count() as u64, kept)
     }
 
     /// A row of a shared group came or went.
@@ -336,7 +358,8 @@ impl Port {
     /// it has not taken.
     pub(super) fn close(&self) -> (Vec<Rc<Desk>>, Vec<Delivery>) {
         self.closed.set(true);
-        let untaken = self.inbox.take();
+        let mut untaken = self.inbox.take();
+        untaken.extend(self.pen.borrow_mut().empty());
         self.taken.take();
         self.inbox_bytes.set(0);
         self.outbox_bytes.set(0);

@@ -7,16 +7,16 @@
 //! A QoS 1 or 2 publication is taken when every desk that it matched has dispatched it: each holds one
 //! share of its [`Receipt`], and the last one to come back tells the publisher's port.
 
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 
 use ahash::AHashMap;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use super::desk::Turn;
+use super::keeping::Kept;
 use super::links::{Inbound, Link, Outbound};
 use super::loans::{Across, Loans};
 use super::mail::{FilterId, Joint, Parcel, Receipt, To};
@@ -25,18 +25,21 @@ use super::port::Port;
 use super::tables::{Seats, Torn};
 use crate::limits::MATCHED_TOPIC_BYTES_MAX;
 use crate::mqtt::message::Message;
-use crate::mqtt::packet::QoS;
+use crate::mqtt::packet::{PacketId, QoS};
 use crate::mqtt::reason::ReasonCode;
 use crate::routing;
 use crate::routing::stamps::HybridTime;
 use crate::session::event::{PublishOutcome, PublishToken};
 
 mod across;
+mod inward;
 mod receipts;
 mod retaining;
 
 pub(super) use self::across::{Forwards, hand_over};
 pub use self::across::{count_lost, give_again};
+pub use self::inward::{dispatch, room};
+use self::receipts::Complete;
 pub(super) use self::receipts::Receipts;
 pub use self::receipts::Share;
 
@@ -57,40 +60,13 @@ pub fn publish(message: &Arc<Message>) -> Result<(), Torn> {
     }
 }
 
-/// Dispatches what another node forwarded: to subscribers of this node only, so nothing goes in circles
-/// and of shared groups to those that it names. Call it on an arbiter that has an office, and await [`room`]
-/// before the next batch. What was retained there is retained here before any subscriber has it.
-pub fn dispatch(messages: Vec<Inbound>) {
-    let Some(office) = Office::here() else { return };
-    let counters = office.counters();
-    for inbound in messages {
-        office.retain_replica(&inbound);
-        let Inbound { message, loans, .. } = inbound;
-        let Ok(found) = office.find(&message.topic) else {
-            counters.dispatched.one();
-            counters.dropped_no_table.one();
-            continue;
-        };
-        let mut holds = office.lane_holds.take();
-        if !loans.as_ref().is_some_and(|loans| loans.only) {
-            office.hand_on(&found, Whom::Plain, &message, None, &mut holds);
-        }
-        for loan in loans.iter().flat_map(|loans| &loans.groups) {
-            office.serve(&found, loan, &message, &mut holds);
-        }
-        office.lane_holds.replace(holds);
-        counters.dispatched.one();
-        counters.routed.one();
-    }
-}
-
 /// Publishes to the subscribers of this node only, and to its retained store: `$SYS`, which every node has
 /// of its own.
 pub fn publish_here(message: &Arc<Message>) {
     let Some(office) = Office::here() else { return };
     office.counters().injected.one();
     if message.retain {
-        office.retain(message, None);
+        office.retain(message, None, None);
     }
     match office.find(&message.topic) {
         Ok(found) => {
@@ -104,13 +80,12 @@ pub fn publish_here(message: &Arc<Message>) {
     }
 }
 
-/// Waits until this arbiter's desks and mail have room for another [`dispatch`].
-pub async fn room() {
-    poll_fn(|cx| match Office::here() {
-        Some(office) if office.is_lane_held(cx.waker()) => Poll::Pending,
-        _ => Poll::Ready(()),
-    })
-    .await;
+/// Who is answered when a message has been taken.
+pub(super) struct Publisher<'a> {
+    pub(super) port: &'a Rc<Port>,
+    pub(super) token: PublishToken,
+    /// Of QoS 2: the packet identifier.
+    pub(super) exchange: Option<PacketId>,
 }
 
 /// What a publisher waits for before it reads on.
@@ -141,7 +116,13 @@ impl Holds {
         self.filters.retain(|filter| office.is_paused(*filter));
         self.links.retain(|link| link.outbox.is_full());
         self.retained &= office.tables().for_retainer.is_full();
-        let held = !self.filters.is_empty() || !self.links.is_empty() || self.retained || office.is_choked();
+        let behind = office.tables().storage.as_ref();
+        let behind = behind.is_some_and(|storage| storage.is_full());
+        let held = !self.filters.is_empty()
+            || !self.links.is_empty()
+            || self.retained
+            || behind
+            || office.is_choked();
         if held {
             self.waits_in = office.wait(waker, self.waits_in);
         } else {
@@ -236,22 +217,37 @@ impl Office {
     pub(super) fn publish(
         &self,
         message: &Arc<Message>,
-        publisher: Option<(&Rc<Port>, PublishToken)>,
+        publisher: Option<Publisher<'_>>,
         holds: &mut Holds,
     ) -> Option<PublishOutcome> {
-        let retained = message.retain.then(|| self.retain_everywhere(message, holds));
         let Ok(found) = self.find(&message.topic) else {
             self.counters().dropped_no_table.one();
             return Some(PublishOutcome::Refused(ReasonCode::ImplementationSpecificError));
         };
         holds.published = true;
+        let stores = message.retain && self.tables().storage.is_some();
+        let mut receipt = publisher
+            .as_ref()
+            .filter(|_| stores)
+            .map(|publisher| self.open_receipt(publisher));
+        let retained = message
+            .retain
+            .then(|| self.retain_everywhere(message, receipt, holds));
         let (retained, everywhere) = retained.unzip();
         let others = everywhere.iter().flatten().filter(|link| !found.has(link));
         if found.is_empty() && everywhere.as_ref().is_none_or(Vec::is_empty) {
             self.counters().unrouted.one();
-            return Some(PublishOutcome::NoSubscribers);
+            // Of what is retained somebody may still have to be waited for.
+            let Some(receipt) = receipt else {
+                return Some(PublishOutcome::NoSubscribers);
+            };
+            self.receipts.borrow_mut().unrouted(receipt);
+            self.complete(receipt, Kept::Nothing, self.me() as u16);
+            return None;
         }
-        let receipt = publisher.map(|(port, token)| self.open_receipt(port, token));
+        if receipt.is_none() {
+            receipt = publisher.map(|publisher| self.open_receipt(&publisher));
+        }
         if found.across.is_empty() {
             for link in &found.links {
                 self.forward(link, None, message, retained.map(Keep::Too), receipt, holds);
@@ -273,7 +269,7 @@ impl Office {
         match receipt {
             // The publisher's own share: without it the first desk could complete what others still lack.
             Some(receipt) => {
-                self.complete(receipt);
+                self.complete(receipt, Kept::Nothing, self.me() as u16);
                 None
             }
             None => Some(PublishOutcome::Taken),
@@ -468,31 +464,21 @@ impl Office {
         Share::of(receipt, self.tables())
     }
 
-    fn open_receipt(&self, port: &Rc<Port>, token: PublishToken) -> Receipt {
-        let slot = self.receipts.borrow_mut().open(port, token);
+    fn open_receipt(&self, publisher: &Publisher<'_>) -> Receipt {
+        let slot = self.receipts.borrow_mut().open(publisher);
         Receipt {
             arbiter: self.me() as u16,
             slot,
         }
     }
 
-    /// One share of a publication of this arbiter is complete.
-    pub(super) fn complete(&self, receipt: Receipt) {
-        let done = self.receipts.borrow_mut().complete(receipt);
-        if let Some((port, token)) = done
-            && !port.is_closed()
-        {
-            port.taken.borrow_mut().push((token, PublishOutcome::Taken));
-            port.wake.wake();
+    /// One share of a publication of this arbiter is complete, over there.
+    pub(super) fn complete(&self, receipt: Receipt, kept: Kept, from: u16) {
+        let complete = self.receipts.borrow_mut().complete(receipt, kept, from);
+        match complete {
+            Some(Complete::Answer(finished)) => finished.answer(),
+            Some(Complete::Keep(kept)) => self.make_safe(receipt, kept),
+            None => {}
         }
-    }
-
-    fn is_lane_held(&self, waker: &Waker) -> bool {
-        let mut holds = self.lane_holds.take();
-        // Every link's reader asks through these holds, each with a waker of its own.
-        holds.waits_in = 0;
-        let held = holds.is_held(self, waker);
-        self.lane_holds.replace(holds);
-        held
     }
 }

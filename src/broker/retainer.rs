@@ -7,17 +7,20 @@
 //! Tells:    Session ([`Replay`]), links ([`Merged`])
 //! Dies of:  our bugs only; a store torn by a panic inside a write is escalated by a failing `init`
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Handler, Message as ActixMessage};
+use bytestring::ByteString;
 use supervisors::{Caster, ChildSpec, Context, InitError};
+use tokio::sync::oneshot;
 
 use super::counters::Counters;
-use super::links::{Merged, Replicated};
+use super::links::{Merged, Replicated, Share};
 use super::mail::MESSAGE_OVERHEAD;
 use super::session::Replay;
+use super::storage::Retained;
 use super::tables::Tables;
 use super::tray::{Bell, Burden};
 use crate::mqtt::message::Message;
@@ -31,11 +34,17 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two lines of the log about a full store.
 const WARN_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What is read from the store at once.
+const PAGE_LEN: usize = 1024;
+
+/// Bytes of it, but for the first message.
+const PAGE_BYTES: usize = 1 << 20;
+
 /// Requests that are done before others of this arbiter have their turn.
 const REQUESTS_PER_BELL: usize = 256;
 
 /// Anyone → Retainer, through its tray.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Request {
     /// This message was published with the retain flag.
     Retain {
@@ -43,6 +52,8 @@ pub enum Request {
         message: Arc<Message>,
         /// When and where, unless it is this node's own (`$SYS`).
         stamp: Option<Stamp>,
+        /// What its publisher waits for.
+        share: Option<Share>,
     },
     /// Another node has these.
     Merge {
@@ -103,21 +114,67 @@ impl Retainer {
     #[must_use]
     pub fn spec(tables: &Arc<Tables>) -> ChildSpec {
         let made = tables.clone();
-        let init = move |ctx: &mut Context<Self>| Self::init(&made, ctx);
-        ChildSpec::worker("retainer", tables.arbiters.control_handle(), init).name(&tables.names.retainer)
+        let init = move || Box::pin(Self::init(made.clone())) as _;
+        ChildSpec::worker_async("retainer", tables.arbiters.control_handle(), init)
+            .name(&tables.names.retainer)
     }
 
-    fn init(tables: &Arc<Tables>, ctx: &mut Context<Self>) -> Result<Self, InitError> {
+    async fn init(tables: Arc<Tables>) -> Result<Self, InitError> {
         if tables.retained.is_poisoned() {
             return Err(InitError::failed("the retained messages are torn"));
         }
-        ctx.run_interval(EXPIRY_INTERVAL, |retainer, _| {
-            retainer.with(|store| store.expire(Instant::now(), wall_us()));
-        });
-        Ok(Self {
-            tables: tables.clone(),
-            warned: None,
-        })
+        let mut retainer = Self { tables, warned: None };
+        if !retainer.tables.retained_read.load(Acquire) {
+            retainer.read_all().await?;
+            retainer.tables.retained_read.store(true, Release);
+        }
+        Ok(retainer)
+    }
+
+    /// Takes in what was retained before this life of `core`.
+    async fn read_all(&mut self) -> Result<(), InitError> {
+        let Some(storage) = self.tables.storage.clone() else {
+            return Ok(());
+        };
+        let mut after = None;
+        loop {
+            let (answer, answered) = oneshot::channel();
+            let answer = Box::new(move |page| drop(answer.send(page)));
+            storage.retained(after.take(), PAGE_LEN, PAGE_BYTES, answer);
+            let page = match answered.await {
+                Ok(Ok(page)) => page,
+                Ok(Err(error)) => return Err(InitError::failed(error.to_string())),
+                Err(_) => return Err(InitError::failed("the store does not answer")),
+            };
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (topic, known) in page {
+                self.restore(&topic, known);
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, topic: &ByteString, known: Retained) {
+        let (now, now_us) = (Instant::now(), wall_us());
+        match known {
+            Retained::Message(message, stamp) => {
+                // Our own clock may have been ahead before; it goes on behind that.
+                let _ = self.tables.clock.observe(stamp.time, now_us);
+                if message.expires_at.is_some_and(|at| at <= now) {
+                    self.note(topic, Retained::Forgotten);
+                } else if let RetainOutcome::Full = self.with(|store| store.merge(&message, &stamp)) {
+                    self.counters().retained_refused.one();
+                }
+            }
+            Retained::Cleared(stamp, died_us) => {
+                let _ = self.tables.clock.observe(stamp.time, now_us);
+                if !self.with(|store| store.merge_tombstone(topic, &stamp, died_us, now_us)) {
+                    self.note(topic, Retained::Forgotten);
+                }
+            }
+            Retained::Forgotten => {}
+        }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut RetainedStore) -> T) -> T {
@@ -133,7 +190,16 @@ impl Retainer {
     fn work_off(&mut self, ctx: &mut Context<Self>) {
         for _ in 0..REQUESTS_PER_BELL {
             match self.tables.for_retainer.take() {
-                Some(Request::Retain { message, stamp }) => self.retain(&message, stamp.as_ref()),
+                Some(Request::Retain {
+                    message,
+                    stamp,
+                    share,
+                }) => {
+                    let noted = self.retain(&message, stamp.as_ref());
+                    if let Some(mut share) = share.filter(|_| noted) {
+                        share.noted();
+                    }
+                }
                 Some(Request::Merge { replicated, to }) => {
                     replicated.iter().for_each(|replicated| self.merge(replicated));
                     // A link that is gone begins anew.
@@ -152,19 +218,22 @@ impl Retainer {
 
     fn merge(&mut self, replicated: &Replicated) {
         match replicated {
-            Replicated::Message(message, stamp) => self.retain(message, Some(stamp)),
+            Replicated::Message(message, stamp) => drop(self.retain(message, Some(stamp))),
             Replicated::Tombstone(Told { topic, known }) => {
                 let Some(died_us) = known.died_us else { return };
-                if self.is_believed(topic, &known.stamp) {
-                    self.with(|store| store.merge_tombstone(topic, &known.stamp, died_us, wall_us()));
+                if self.is_believed(topic, &known.stamp)
+                    && self.with(|store| store.merge_tombstone(topic, &known.stamp, died_us, wall_us()))
+                {
+                    self.note(topic, Retained::Cleared(known.stamp.clone(), died_us));
                 }
             }
         }
     }
 
-    fn retain(&mut self, message: &Arc<Message>, stamp: Option<&Stamp>) {
+    /// Retains a message; true when the store was told so.
+    fn retain(&mut self, message: &Arc<Message>, stamp: Option<&Stamp>) -> bool {
         let outcome = match stamp {
-            Some(stamp) if !self.is_believed(&message.topic, stamp) => return,
+            Some(stamp) if !self.is_believed(&message.topic, stamp) => return false,
             Some(stamp) => self.with(|store| store.merge(message, stamp)),
             None => self.with(|store| store.set(message)),
         };
@@ -175,6 +244,43 @@ impl Retainer {
                 tracing::warn!(%topic, "not retained: the store of retained messages is full");
             }
         }
+        // What has no stamp is `$SYS`, which each life of a node has of its own.
+        stamp.is_some_and(|stamp| self.keep(message, stamp, outcome))
+    }
+
+    fn keep(&self, message: &Arc<Message>, stamp: &Stamp, outcome: RetainOutcome) -> bool {
+        let known = match outcome {
+            RetainOutcome::Stored | RetainOutcome::Replaced => {
+                Retained::Message(message.clone(), stamp.clone())
+            }
+            // Who never had a link remembers no tombstones.
+            RetainOutcome::Removed if !self.tables.linked.load(Relaxed) => Retained::Forgotten,
+            RetainOutcome::Removed => Retained::Cleared(stamp.clone(), stamp.time.wall_us()),
+            RetainOutcome::Absent | RetainOutcome::Full | RetainOutcome::Outdated => return false,
+        };
+        self.note(&message.topic, known)
+    }
+
+    fn expire(&self) {
+        let (now_us, shared) = (wall_us(), self.tables.linked.load(Relaxed));
+        let mut changed = Vec::new();
+        self.with(|store| {
+            store.expire(Instant::now(), now_us, &mut |topic, stamp| {
+                changed.push((topic, stamp.filter(|_| shared).cloned()));
+            })
+        });
+        for (topic, stamp) in changed {
+            let known = stamp.map_or(Retained::Forgotten, |stamp| Retained::Cleared(stamp, now_us));
+            self.note(&topic, known);
+        }
+    }
+
+    fn note(&self, topic: &ByteString, known: Retained) -> bool {
+        let storage = self.tables.storage.as_ref();
+        storage.is_some_and(|storage| {
+            storage.retain(topic, known);
+            true
+        })
     }
 
     /// Whether the time of a write of another node can be; our own clock goes on behind it then.
@@ -215,6 +321,7 @@ impl Actor for Retainer {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_interval(EXPIRY_INTERVAL, |retainer, _| retainer.expire());
         // What was asked while nobody heard the bell.
         self.work_off(ctx);
     }

@@ -11,6 +11,7 @@
 //! | file | part |
 //! |---|---|
 //! | `session.rs` | its messages, its birth and its end |
+//! | `session/arrival.rs` | what it begins with |
 //! | `session/turn.rs` | one wake-up: read all, handle all, write once |
 //! | `session/effects.rs` | carrying out what the value causes |
 //! | `session/access.rs` | what the client may do |
@@ -18,6 +19,7 @@
 //! | `session/replay.rs` | retained messages for new subscriptions |
 //! | `session/brake.rs` | not reading a client that is too fast |
 //! | `session/torn.rs` | what a crash leaves to shared groups |
+//! | `session/keeping.rs` | what of it outlasts the process |
 //! | `session/moving.rs` | going to another node, and coming from one |
 //! | `session/description.rs` | telling operators of itself |
 //! | `session/will.rs` | what becomes of the client's will |
@@ -26,22 +28,25 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, AsyncContext, Handler, Message as ActixMessage, Running};
-use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use supervisors::{ChildSpec, Context, InitError, Restart, Shutdown};
 use tokio::time::Sleep;
 
 use self::access::Entry;
+pub use self::arrival::{Arrival, Claim, Past};
 use self::brake::Brake;
 pub use self::description::{Describe, ListSubscriptions, SessionInfo};
 use self::effects::Ask;
+use self::keeping::Waiting;
 use self::moving::Move;
 pub use self::moving::{Depart, Discard, Late, Pack, Parcel};
 use self::replay::Replays;
+use self::reviving::UnderWay;
+pub use self::reviving::{Revivals, Ticket};
 use self::seat::PortSeat;
 use self::torn::Offered;
 use self::turn::Turns;
@@ -53,21 +58,22 @@ use super::poison::Suspect;
 use super::port::Parting;
 use super::publish::Holds;
 use super::tables::Tables;
-use super::transport::{Origin, Parked};
 use super::wills;
-use crate::access::identity::Identity;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Session as Value;
 pub use crate::session::Subscription;
-use crate::session::event::{Attach, Event, SubscribeRequest};
+use crate::session::event::{Event, SubscribeRequest};
 
 mod access;
+mod arrival;
 mod brake;
 mod description;
 mod effects;
 pub mod farewell;
+mod keeping;
 mod moving;
 mod replay;
+mod reviving;
 mod seat;
 mod torn;
 mod turn;
@@ -77,51 +83,11 @@ mod wire;
 /// Longest list of effects whose room is kept.
 const EFFECTS_KEPT: usize = 256;
 
-/// A socket whose CONNECT has been read and allowed, on its way to its session.
-#[derive(Debug)]
-pub struct Arrival {
-    /// The CONNECT and what the client is allowed; goes into [`Event::Attach`].
-    pub attach: Box<Attach>,
-    /// The transport, off every event loop.
-    pub transport: Parked,
-    /// Where the client comes from.
-    pub origin: Origin,
-    /// What was read behind the CONNECT.
-    pub read_ahead: BytesMut,
-    /// Who the client has proved to be.
-    pub identity: Identity,
-}
-
 /// Clients → Session: another connection with this client id. The old transport is told 0x8E and closed.
 /// A clean start empties the session in place.
 #[derive(Debug, ActixMessage)]
 #[rtype(result = "()")]
 pub struct Reattach(pub Claim);
-
-/// An arrival that waits to be taken by one session. It lies here while requests about it may be lost to
-/// a crash: who finds it still open asks again.
-#[derive(Clone, Debug)]
-pub struct Claim(Arc<Mutex<Option<Arrival>>>);
-
-impl Claim {
-    /// Lays an arrival down.
-    #[must_use]
-    pub fn new(arrival: Arrival) -> Self {
-        Self(Arc::new(Mutex::new(Some(arrival))))
-    }
-
-    /// Takes the arrival; `None` if somebody has.
-    #[must_use]
-    pub fn take(&self) -> Option<Arrival> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Whether nobody has taken it.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-}
 
 /// Clients, operator → Session: end the connection with this reason; the session lives on if it is
 /// persistent.
@@ -169,27 +135,30 @@ pub struct Session {
     entry: Entry,
     /// Whether it has just come from another node, or is going to one.
     moving: Move,
+    /// What it does when the store has committed.
+    waiting: Waiting,
+    /// While it comes back from the store; what it is counted by.
+    revival: Option<Option<UnderWay>>,
 }
 
 impl Session {
     /// The child of a shard of `sessions` ([`super::tables::Names::shard`]) for a new session on a worker
     /// arbiter. Its id is the client id. It tells Clients when it is attached.
-    /// `moved` is what another node had of it.
     #[must_use]
     pub fn spec(
         tables: &Arc<Tables>,
         arbiter: usize,
         client_id: &ByteString,
         claim: &Claim,
-        moved: Option<Bytes>,
+        past: Past,
     ) -> ChildSpec {
         let (made, claim, id) = (tables.clone(), claim.clone(), client_id.clone());
         let init = move |ctx: &mut Context<Self>| {
             let arrival = claim.take();
-            if arrival.is_none() && moved.is_none() {
+            if arrival.is_none() && matches!(past, Past::None) {
                 return Err(InitError::failed("the connection has given up"));
             }
-            Self::init(&made, &id, arrival, moved.as_ref(), ctx)
+            Self::init(&made, &id, arrival, &past, ctx)
         };
         ChildSpec::worker(&**client_id, &tables.arbiters.all[arbiter], init)
             .restart(Restart::Temporary)
@@ -200,13 +169,14 @@ impl Session {
         tables: &Arc<Tables>,
         client_id: &ByteString,
         arrival: Option<Arrival>,
-        moved: Option<&Bytes>,
+        past: &Past,
         ctx: &mut Context<Self>,
     ) -> Result<Self, InitError> {
         let office = Office::here().filter(|office| Arc::ptr_eq(office.tables(), tables));
         let office = office.ok_or_else(|| InitError::failed("this arbiter has no office"))?;
-        let (value, effects) = moving::value_of(client_id, moved);
+        let (value, lasting, effects) = past.value(client_id, tables.client_limits);
         let port = office.open_port(value.client_id().clone());
+        port.lasting.set(lasting);
         let suspect = tables.poison.suspect(value.client_id(), Instant::now());
         let mut session = Self {
             seat: PortSeat::new(office, port),
@@ -225,6 +195,8 @@ impl Session {
             offered: None,
             entry: Entry::default(),
             moving: Move::default(),
+            waiting: Waiting::default(),
+            revival: None,
         };
         effects
             .into_iter()
@@ -232,11 +204,16 @@ impl Session {
         let clean = arrival
             .as_ref()
             .is_some_and(|arrival| arrival.attach.connect.clean_start);
+        if let Past::Moved(_) = past {
+            session.note_all();
+        }
         if let Some(arrival) = arrival {
             session.attach(arrival, ctx);
         }
-        if moved.is_some() {
-            session.settle(clean, ctx);
+        match past {
+            Past::None => {}
+            Past::Moved(_) => session.settle(clean, ctx),
+            Past::Stored(_, ticket) => session.revive(ticket, ctx),
         }
         ctx.spawn(Turns);
         Ok(session)
@@ -273,6 +250,7 @@ impl Session {
                 self.handle(Event::Attach(attach), now, ctx);
                 if self.wire.is_some() {
                     self.have_will();
+                    self.note_record();
                     let client_id = self.value.client_id().clone();
                     let username = self.entry.username.clone();
                     self.tell_clients(Fact::Attached(client_id, ctx.myself(), username));
@@ -306,6 +284,7 @@ impl Session {
             // The value decides about the will now.
             self.seat.lose_will();
             self.seat.office.set_online(&self.seat.port, false);
+            self.forget_packets();
             self.handle(Event::TransportLost, now, ctx);
             self.go_away(ctx);
         }
@@ -316,6 +295,7 @@ impl Session {
             self.seat.lose_will();
             wire.close();
             self.seat.office.set_online(&self.seat.port, false);
+            self.forget_packets();
             self.go_away(ctx);
         }
     }
@@ -329,10 +309,12 @@ impl Session {
                 self.handle(Event::PassOn(share), Instant::now(), ctx);
                 for delivery in self.seat.port.take_shared(share) {
                     let office = &self.seat.office;
+                    office.settle(&self.seat.port, delivery.seq);
                     office.pass_on(desk.id, &delivery.message, delivery.dup);
                 }
             }
         }
+        self.note_away();
         self.tell_detached(ctx);
     }
 
@@ -343,6 +325,7 @@ impl Session {
 
     fn end(&mut self, ctx: &mut Context<Self>) {
         if !std::mem::replace(&mut self.ended, true) {
+            self.note_end();
             self.seat.office.close_port(&self.seat.port, Parting::Ended);
             let (client_id, session) = (self.value.client_id().clone(), ctx.pid().clone());
             self.tell_clients(Fact::Away(client_id, session));
@@ -370,6 +353,8 @@ impl Actor for Session {
             self.close_wire(ctx);
         }
         self.seat.stopped = true;
+        // What is stored of it stays as it is.
+        self.seat.port.lasting.set(None);
         Running::Stop
     }
 }

@@ -27,6 +27,7 @@ use super::confirm::Suback;
 use super::counters::{Counters, Snapshot};
 use super::desk::{ShareGroup, Sharing};
 use super::gatekeeper::Gatekeeper;
+use super::keeping;
 use super::keyring::Keyring;
 use super::links::{Keeper, Link};
 use super::loans::{Crossing, Weights};
@@ -37,6 +38,7 @@ use super::poison::Poison;
 use super::retainer::{self, Retainer};
 use super::router::Router;
 use super::router::ledger::Ledger;
+use super::storage::Storage;
 use super::tray::Tray;
 use super::wills::{self, WillBook, Wills};
 use crate::mqtt::topic::SharedFilter;
@@ -44,6 +46,7 @@ use crate::node_name::{Incarnation, NodeId};
 use crate::routing::RouteTable;
 use crate::routing::retained::{RetainedLimits, RetainedStore};
 use crate::routing::stamps::HybridClock;
+use crate::session::event::ClientLimits;
 
 /// Shards of the `sessions` supervisor: no shared restart budget, short lists.
 pub const SESSION_SHARDS: usize = 64;
@@ -151,6 +154,23 @@ impl Arbiters {
     }
 }
 
+/// What the operator has decided of a node's broker; the same for all lives of `core`.
+#[derive(Clone, Default)]
+pub struct Rules {
+    /// Who may come in, and do what.
+    pub keyring: Arc<Keyring>,
+    /// How much may be retained.
+    pub retained: RetainedLimits,
+    /// How shared groups choose.
+    pub sharing: Sharing,
+    /// What a SUBACK waits for.
+    pub suback: Suback,
+    /// What a client may have that is away since before this life of `core`.
+    pub client: ClientLimits,
+    /// Keeps what must outlast the process; `None` where nothing does.
+    pub storage: Option<Arc<dyn Storage>>,
+}
+
 /// The tables of one life of `core`.
 pub struct Tables {
     /// Who this node is, in this life of `core`.
@@ -181,12 +201,18 @@ pub struct Tables {
     sharing: Sharing,
     /// What a SUBACK waits for.
     pub suback: Suback,
+    /// Keeps what must outlast the process; `None` where nothing does. Belongs to the node.
+    pub storage: Option<Arc<dyn Storage>>,
+    /// What a client may have that has come back from the store and has not connected.
+    pub client_limits: ClientLimits,
+    /// The arbiters on which something waits for the store, one flag for each.
+    pub(super) awaiting_store: Arc<[AtomicBool]>,
+    /// Whether the retained messages of the store are in `retained`; written by the retainer.
+    pub retained_read: AtomicBool,
     /// Client id → session; written by Clients.
     pub clients: Mutex<ClientTable>,
     /// Topic → retained message; written by the retainer.
     pub retained: Mutex<RetainedStore>,
-    /// How much may be retained.
-    pub retained_limits: RetainedLimits,
     /// When something was retained, as all nodes understand it.
     pub clock: HybridClock,
     /// Whether a link to another node ever stood; written by the router.
@@ -208,6 +234,8 @@ pub struct Tables {
     pub poison: Poison,
     /// Who may come in, and do what; belongs to the node.
     pub keyring: Arc<Keyring>,
+    /// What an heir of these tables inherits.
+    rules: Rules,
     /// Mail on its way, one box per arbiter, in the order of [`Arbiters::all`].
     pub post: Vec<PostBox>,
     /// One block per arbiter, in the order of [`Arbiters::all`].
@@ -215,34 +243,21 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Empty tables of a node where everybody may do everything, and as much is retained as may be unless
-    /// configured otherwise.
+    /// Empty tables of a node with the default [`Rules`].
     #[must_use]
     pub fn new(node: NodeId, arbiters: Arbiters, names: Names) -> Arc<Self> {
-        let retained = RetainedLimits::default();
-        Self::ruled(
-            node,
-            arbiters,
-            names,
-            Arc::default(),
-            retained,
-            Sharing::default(),
-            Suback::default(),
-        )
+        Self::ruled(node, arbiters, names, Rules::default())
     }
 
     /// Empty tables.
     #[must_use]
-    pub fn ruled(
-        node: NodeId,
-        arbiters: Arbiters,
-        names: Names,
-        keyring: Arc<Keyring>,
-        retained: RetainedLimits,
-        sharing: Sharing,
-        suback: Suback,
-    ) -> Arc<Self> {
+    pub fn ruled(node: NodeId, arbiters: Arbiters, names: Names, rules: Rules) -> Arc<Self> {
         let count = arbiters.all.len();
+        let awaiting_store: Arc<[AtomicBool]> = (0..count).map(|_| AtomicBool::new(false)).collect();
+        let storage = rules.storage.clone();
+        if let Some(storage) = &storage {
+            storage.listen(keeping::listener(&awaiting_store, &names));
+        }
         Arc::new(Self {
             node,
             arbiters,
@@ -253,21 +268,25 @@ impl Tables {
             keeper: RwLock::default(),
             first_life: OnceLock::new(),
             clients: Mutex::default(),
-            retained: Mutex::new(RetainedStore::new(retained)),
-            retained_limits: retained,
+            retained: Mutex::new(RetainedStore::new(rules.retained)),
             clock: HybridClock::default(),
             linked: AtomicBool::new(false),
             hello_bytes: AtomicUsize::new(0),
             wills: Mutex::default(),
             wills_rest: AtomicBool::new(false),
             poison: Poison::default(),
-            keyring,
+            keyring: rules.keyring.clone(),
             shares: Mutex::default(),
             ended: Mutex::default(),
             crossings: Mutex::default(),
             weights: Weights::default(),
-            sharing,
-            suback,
+            sharing: rules.sharing.clone(),
+            suback: rules.suback,
+            storage,
+            client_limits: rules.client,
+            awaiting_store,
+            retained_read: AtomicBool::new(false),
+            rules,
             for_clients: Tray::default(),
             for_retainer: Tray::default(),
             for_wills: Tray::default(),
@@ -467,9 +486,7 @@ impl Shelf {
     pub fn renew(&self, node: NodeId) -> Arc<Tables> {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (arbiters, names) = (shelf.arbiters.clone(), shelf.names.clone());
-        let (keyring, retained) = (shelf.keyring.clone(), shelf.retained_limits);
-        let sharing = shelf.sharing.clone();
-        let fresh = Tables::ruled(node, arbiters, names, keyring, retained, sharing, shelf.suback);
+        let fresh = Tables::ruled(node, arbiters, names, shelf.rules.clone());
         wills::bequeath(&shelf, &fresh);
         let _ = fresh.first_life.set(shelf.first_life());
         fresh.clock.follow(&shelf.clock);

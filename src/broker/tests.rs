@@ -5,4 +5,5 @@ mod delivery;
 mod groups;
 mod rig;
 mod sessions;
+mod storage;
 mod subscriptions;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, Message, Running, WrapFuture};
 use supervisors::{Caster, ChildSpec, Context, InitError, Restart};
+use tokio::sync::oneshot;
 
 use super::Cluster;
 use super::board::{LinkState, Row};
@@ -89,6 +90,8 @@ pub struct Peer {
     /// Batches that wait until this arbiter has room for them, and whether one is being taken.
     batches: VecDeque<(u64, Vec<Inbound>)>,
     taking: bool,
+    /// Ends when the last batch that was taken has been acknowledged.
+    acknowledged: Option<oneshot::Receiver<()>>,
     /// The version of their slice that we hold, and how often a tick told of a later one since.
     routes_held: RouteVersion,
     routes_behind: u32,
@@ -157,6 +160,7 @@ impl Peer {
             flush_armed: false,
             batches: VecDeque::new(),
             taking: false,
+            acknowledged: None,
             routes_held: RouteVersion(0),
             routes_behind: 0,
             drifts: 0,

@@ -16,7 +16,7 @@ use crate::admin::http::{Entrance, Hall};
 use crate::admin::protocol::Access;
 use crate::broker::door::Door;
 use crate::broker::keyring::Keyring;
-use crate::broker::tables::{Arbiters, Names, Shelf, Tables};
+use crate::broker::tables::{Arbiters, Names, Rules, Shelf, Tables};
 use crate::cluster::Cluster;
 use crate::cluster::gate::TakeControl;
 use crate::cluster::stream::LinkTls;
@@ -152,9 +152,15 @@ impl Plan {
             return shelf.renew(node);
         }
         let (arbiters, names) = (self.arbiters.clone(), self.names.clone());
-        let (retained, sharing) = (self.config.limits.retained, self.config.sharing.clone());
-        let (keyring, suback) = (self.keyring.clone(), self.config.suback);
-        let tables = Tables::ruled(node, arbiters, names, keyring, retained, sharing, suback);
+        let rules = Rules {
+            keyring: self.keyring.clone(),
+            retained: self.config.limits.retained,
+            sharing: self.config.sharing.clone(),
+            suback: self.config.suback,
+            client: self.config.limits.client,
+            storage: Some(self.store.clone()),
+        };
+        let tables = Tables::ruled(node, arbiters, names, rules);
         *shelf = Some(Shelf::new(tables.clone()));
         tables
     }

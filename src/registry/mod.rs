@@ -1,8 +1,8 @@
 //! Floor 3: names of nodes on a host, and the proof of the cookie.
 //!
 //! Read `docs/PROTOCOL.md` first; [`handshake`] cites its steps. Values: [`cookie`], [`handshake`],
-//! [`jar`], [`sealed`], [`names`], [`attempts`],
-//! [`endpoint`], [`wire`]. Sockets: [`server`], [`client`], and [`holder`], which
+//! [`jar`], [`sealed`], [`names`], [`attempts`], [`endpoint`], [`wire`]. Sockets: [`server`], [`client`], and
+//! [`holder`], which
 //! chooses between them. One actor: [`Registry`].
 
 pub mod actor;

@@ -18,7 +18,7 @@ use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use super::stamps::StampBook;
+use super::stamps::{Stamp, StampBook};
 use crate::limits::{RETAINED_BYTES_MAX, RETAINED_LEN_MAX, TOPIC_LEVELS_MAX};
 use crate::mqtt::message::Message;
 
@@ -288,17 +288,26 @@ impl RetainedStore {
 
     /// Removes what has expired at `now` `[MQTT-3.3.2-5]`; how many there were. Of what all nodes share a
     /// tombstone stays, with the stamp of the message: so that is no difference from a node where it is still
-    /// to expire, and nothing older comes back.
-    pub fn expire(&mut self, now: Instant, now_us: u64) -> usize {
+    /// to expire, and nothing older comes back. `told` is each topic that has changed, with the stamp of its
+    /// tombstone if there is one; without, nothing is known of it any more.
+    pub fn expire(
+        &mut self,
+        now: Instant,
+        now_us: u64,
+        told: &mut impl FnMut(ByteString, Option<&Stamp>),
+    ) -> usize {
         let before = self.messages.len();
         while let Some((_, key)) = self.expiries.first().filter(|(expires_at, _)| *expires_at <= now) {
             let key = key.clone();
             self.take(&key);
-            if let Some(known) = self.book.forget(&key) {
+            let known = self.book.forget(&key);
+            told(shared::topic_of(&key), known.as_ref().map(|known| &known.stamp));
+            if let Some(known) = known {
                 self.bury(&key, &known.stamp, now_us);
             }
         }
-        self.book.sweep(now_us);
+        self.book
+            .sweep(now_us, &mut |key| told(shared::topic_of(key), None));
         before - self.messages.len()
     }
 

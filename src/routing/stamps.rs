@@ -223,14 +223,15 @@ impl StampBook {
         Some(known)
     }
 
-    /// Forgets tombstones whose time is over.
-    pub fn sweep(&mut self, now_us: u64) {
+    /// Forgets tombstones whose time is over, and tells which.
+    pub fn sweep(&mut self, now_us: u64, forgotten: &mut impl FnMut(&[u8])) {
         let age = us(RETAINED_TOMBSTONE_AGE);
         while let Some((died_us, key)) = self.tombstones.first().cloned() {
             if died_us.saturating_add(age) > now_us {
                 return;
             }
             self.forget(&key);
+            forgotten(&key);
         }
     }
 

@@ -210,6 +210,14 @@ pub struct Delivery {
     pub seq: Option<Seq>,
 }
 
+impl Delivery {
+    /// The retain flag towards the client `[MQTT-3.3.1-8]` `[MQTT-3.3.1-12]` `[MQTT-3.3.1-13]`.
+    #[must_use]
+    pub fn sent_with_retain(&self) -> bool {
+        self.from_retained || (self.options.retain_as_published && self.message.retain)
+    }
+}
+
 /// Names one PUBLISH of the client that waits for the broker. Unique within a session's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PublishToken(pub u64);

@@ -70,6 +70,8 @@ pub struct SessionRecord {
     pub expiry_interval_s: u32,
     /// When the connection ended, in milliseconds of the wall clock since 1970; `None` while there is one.
     pub away_since_ms: Option<u64>,
+    /// When this was noted, in milliseconds of the wall clock since 1970.
+    pub noted_ms: u64,
     /// Without a connection: the will that is published when its delay is over, and when that is, in
     /// milliseconds of the wall clock since 1970 (`u64::MAX`: when the session ends). With one: its will, and
     /// `u64::MAX`.

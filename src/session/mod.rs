@@ -78,6 +78,7 @@ use ending::Away;
 use event::{ClientLimits, Counted, Effect, Event};
 use inbound::Inbound;
 use inflight::Inflight;
+pub use outbound::Salvaged;
 pub use packing::Unpackable;
 use queue::Queue;
 use refusal::Refusal;

@@ -31,6 +31,19 @@ const BEGUN_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes of a subscription identifier at most.
 const IDENTIFIER_MAX: usize = 5;
 
+/// A message that a torn session owes to a shared group.
+#[derive(Debug)]
+pub struct Salvaged {
+    /// The group.
+    pub share: NonZeroU64,
+    /// The message.
+    pub message: Arc<Message>,
+    /// Whether the client may have had it.
+    pub dup: bool,
+    /// Its place in the store.
+    pub seq: Option<Seq>,
+}
+
 impl Session {
     /// A topic has a message for this client.
     pub(super) fn on_deliver(&mut self, delivery: Delivery, now: Instant, out: &mut Vec<Effect>) {
@@ -180,15 +193,22 @@ impl Session {
         }
     }
 
-    /// What a session that was torn by a panic owes to its shared groups: group, message, and whether the
-    /// client may have had it. Takes nothing for granted but that the lists can be read; what was sent at
+    /// What a session that was torn by a panic owes to its shared groups. Takes nothing for granted but that
+    /// the lists can be read; what was sent at
     /// QoS 2 stays `[MQTT-4.8.2-5]`.
-    pub fn salvage(&mut self) -> Vec<(NonZeroU64, Arc<Message>, bool)> {
+    pub fn salvage(&mut self) -> Vec<Salvaged> {
         let sent = self.inflight.salvage().map(|outgoing| (outgoing, true));
         let queued = self.queue.salvage().map(|outgoing| (outgoing, false));
         let all = sent.chain(queued);
-        all.filter_map(|(outgoing, sent)| Some((outgoing.share?, outgoing.message, sent || outgoing.dup)))
-            .collect()
+        let salvaged = all.filter_map(|(outgoing, sent)| {
+            Some(Salvaged {
+                share: outgoing.share?,
+                dup: sent || outgoing.dup,
+                seq: outgoing.seq,
+                message: outgoing.message,
+            })
+        });
+        salvaged.collect()
     }
 
     fn drop_expired(&mut self, now: Instant, out: &mut Vec<Effect>) {

@@ -95,6 +95,7 @@ impl Session {
             version: self.version,
             expiry_interval_s: self.expiry_interval_s,
             away_since_ms,
+            noted_ms: wall_ms,
             will,
         })
     }

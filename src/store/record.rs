@@ -222,6 +222,7 @@ struct StoredSession {
     level: u8,
     expiry_interval_s: u32,
     away_since_ms: Option<u64>,
+    noted_ms: u64,
     will: Option<StoredWill>,
 }
 
@@ -257,6 +258,7 @@ pub(super) fn write_session(key: &[u8], record: &SessionRecord) -> Vec<u8> {
         },
         expiry_interval_s: record.expiry_interval_s,
         away_since_ms: record.away_since_ms,
+        noted_ms: record.noted_ms,
         will,
     };
     write(key, &stored)
@@ -293,6 +295,7 @@ pub(super) fn read_session(key: &[u8], bytes: &[u8]) -> Result<SessionRecord, Da
         version,
         expiry_interval_s: stored.expiry_interval_s,
         away_since_ms: stored.away_since_ms,
+        noted_ms: stored.noted_ms,
         will,
     })
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Answer, Clients, Connect, ConnectError, Phase};
 use crate::broker::links::Claimed;
-use crate::broker::session::{Discard, Pack, Parcel};
+use crate::broker::session::{Discard, Pack, Parcel, Past};
 use crate::broker::tables::Tables;
 
 /// Longest wait for leave; then a CONNECT is served here. Who gives leave takes at most 4 s; a connection
@@ -71,7 +71,7 @@ impl Clients {
                 if let Some(turnstile) = clients.turnstiles.get_mut(&connect.client_id) {
                     turnstile.phase = Phase::Serving;
                 }
-                clients.attempt(connect, moved, answer, ctx);
+                clients.attempt(connect, moved.map_or(Past::None, Past::Moved), answer, ctx);
             }
             Claimed::Overtaken => {
                 let _ = answer.send(Err(ConnectError::Overtaken));

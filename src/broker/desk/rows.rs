@@ -14,6 +14,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::Desk;
+use crate::broker::keeping::Kept;
 use crate::broker::mail::{FilterId, Joint, To};
 use crate::broker::office::Office;
 use crate::broker::port::{Port, Room};
@@ -166,7 +167,7 @@ impl Desk {
         if matches!(room, Room::Closed) {
             return Offered::Gone;
         }
-        let delivery = delivery();
+        let mut delivery = delivery();
         #[cfg(test)]
         super::tests::fall_over(port, &delivery.message);
         match room {
@@ -176,8 +177,26 @@ impl Desk {
             Room::Pause => office.pause(self, port, Instant::now()),
             Room::Take | Room::Slow | Room::Closed => {}
         }
+        match office.keep(port, &mut delivery, self.publication.get()) {
+            Kept::Nothing => port.push(delivery),
+            Kept::Noted => {
+                self.kept.set(self.kept.get().max(Kept::Noted));
+                office.hand_in(port, delivery, self.publication.get());
+            }
+            Kept::Refused => {
+                self.kept.set(Kept::Refused);
+                if !port.is_online() {
+                    // Of a shared group another member is asked.
+                    if delivery.share.is_none() {
+                        office.counters().offered.one();
+                        office.counters().dropped_store_failing.one();
+                    }
+                    return Offered::Gone;
+                }
+                port.push(delivery);
+            }
+        }
         office.counters().offered.one();
-        port.push(delivery);
         Offered::Taken
     }
 

@@ -9,10 +9,8 @@ use supervisors::{Intensity, Root, Strategy, SupervisorSpec, TreeOptions};
 use super::*;
 use crate::access::identity::Method;
 use crate::access::settings::{HookSettings, Settings};
-use crate::broker::desk::Sharing;
-use crate::broker::tables::{Arbiters, Names};
+use crate::broker::tables::{Arbiters, Names, Rules};
 use crate::node_name::{Incarnation, NodeId};
-use crate::routing::retained::RetainedLimits;
 
 fn alice() -> Credentials {
     Credentials {
@@ -44,16 +42,11 @@ async fn patient(port: u16) -> (Root, Arc<Tables>) {
         incarnation: Incarnation(1),
     };
     let names = Names::new(3);
-    let (retained, sharing) = (RetainedLimits::default(), Sharing::default());
-    let tables = Tables::ruled(
-        node,
-        arbiters,
-        names,
+    let rules = Rules {
         keyring,
-        retained,
-        sharing,
-        Default::default(),
-    );
+        ..Rules::default()
+    };
+    let tables = Tables::ruled(node, arbiters, names, rules);
     let made = tables.clone();
     let root = ChildSpec::supervisor("root", &here, move || {
         let children = vec![Gatekeeper::spec(&made)];

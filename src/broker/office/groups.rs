@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Office;
 use crate::broker::desk::{HOPS_MAX, Turn};
+use crate::broker::keeping::Kept;
 use crate::broker::mail::{FilterId, Parcel, Receipt, To};
 use crate::broker::port::Port;
 use crate::mqtt::message::Message;
@@ -62,7 +63,7 @@ impl Office {
     pub(in crate::broker) fn find_no_member(&self, receipt: Option<Receipt>) {
         self.counters().dropped_no_member.one();
         if let Some(receipt) = receipt {
-            self.send(receipt.arbiter.into(), Parcel::Taken(receipt));
+            self.send(receipt.arbiter.into(), Parcel::Taken(receipt, Kept::Nothing));
         }
     }
 
@@ -80,6 +81,6 @@ impl Office {
             // Nobody is left whom it could be dispatched to.
             To::All | To::Joint(_) => self.counters().topic_entries_done.one(),
         }
-        self.dispatched(receipt, from, message);
+        self.dispatched(receipt, Kept::Nothing, from, message);
     }
 }

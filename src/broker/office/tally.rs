@@ -1,9 +1,12 @@
 //! What an audit is told of an arbiter: its counters, and what lies here and is looked at.
 
+use std::rc::Rc;
+
 use super::Office;
 use crate::broker::accounts::{Held, Tally};
 use crate::broker::counters::Snapshot;
 use crate::broker::mail::Parcel;
+use crate::broker::port::Port;
 
 impl Office {
     /// As it is between two messages of this arbiter.
@@ -22,7 +25,8 @@ impl Office {
     /// Copies that sessions have not taken from their ports.
     fn inboxes_len(&self) -> usize {
         let ports = self.ports.borrow();
-        ports.values().map(|port| port.inbox.borrow().len()).sum()
+        let waiting = |port: &Rc<Port>| port.inbox.borrow().len() + port.pen.borrow().len();
+        ports.values().map(waiting).sum()
     }
 
     /// Messages for topics: before the topics here, and in the mail from and to here. What lies in the boxes

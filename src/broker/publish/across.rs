@@ -206,11 +206,18 @@ impl Office {
     }
 
     /// Another node lent us a group: a member gets the message, or another node that has some.
-    pub(super) fn serve(&self, found: &Match, loan: &Loan, message: &Arc<Message>, holds: &mut Holds) {
+    pub(super) fn serve(
+        &self,
+        found: &Match,
+        loan: &Loan,
+        message: &Arc<Message>,
+        receipt: Option<Receipt>,
+        holds: &mut Holds,
+    ) {
         let across = found.across(&loan.group);
         // Who chose us may not know yet that the last connection of a member is gone.
         let better = loan.tried < PREFERENCES_TRIED_MAX && across.is_some_and(Across::is_better_elsewhere);
-        if better || !self.serve_here(found, loan, message, holds) {
+        if better || !self.serve_here(found, loan, message, receipt, holds) {
             let turn = Turn {
                 dup: loan.dup,
                 tried: loan.tried,
@@ -221,7 +228,14 @@ impl Office {
         }
     }
 
-    fn serve_here(&self, found: &Match, loan: &Loan, message: &Arc<Message>, holds: &mut Holds) -> bool {
+    fn serve_here(
+        &self,
+        found: &Match,
+        loan: &Loan,
+        message: &Arc<Message>,
+        receipt: Option<Receipt>,
+        holds: &mut Holds,
+    ) -> bool {
         let Some(seats) = found.own(&loan.group) else {
             return false;
         };
@@ -234,7 +248,7 @@ impl Office {
             hops: 0,
             tried: loan.tried,
         };
-        self.hand_to_desk(member.arbiter, seats.filter, To::Member(turn), message, None);
+        self.hand_to_desk(member.arbiter, seats.filter, To::Member(turn), message, receipt);
         if self.is_paused(seats.filter) {
             holds.add(seats.filter);
         }
@@ -296,7 +310,7 @@ impl Office {
         } else {
             // What a desk here has is taken: its publisher need not wait for more.
             let mut holds = self.lane_holds.take();
-            let served = self.serve_here(found, &loan, message, &mut holds);
+            let served = self.serve_here(found, &loan, message, None, &mut holds);
             self.lane_holds.replace(holds);
             if !served {
                 return false;

@@ -6,7 +6,8 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Holds, Inbound, Link, Match, Office};
+use super::{Holds, Inbound, Link, Match, Office, Share};
+use crate::broker::mail::Receipt;
 use crate::broker::retainer::{Request, ask};
 use crate::mqtt::message::Message;
 use crate::routing::stamps::{HybridTime, Stamp, wall_us};
@@ -19,22 +20,31 @@ impl Match {
 }
 
 impl Office {
-    /// Asks the retainer.
-    pub(super) fn retain(&self, message: &Arc<Message>, stamp: Option<Stamp>) {
+    /// Asks the retainer. The share is complete when it has done so.
+    pub(super) fn retain(&self, message: &Arc<Message>, stamp: Option<Stamp>, share: Option<Share>) {
         let message = message.clone();
-        ask(self.tables(), Request::Retain { message, stamp });
+        ask(
+            self.tables(),
+            Request::Retain {
+                message,
+                stamp,
+                share,
+            },
+        );
     }
 
     /// Stamps a message, retains it here, and tells to whom else it goes.
     pub(super) fn retain_everywhere(
         &self,
         message: &Arc<Message>,
+        receipt: Option<Receipt>,
         holds: &mut Holds,
     ) -> (HybridTime, Vec<Link>) {
         let tables = self.tables();
         let time = tables.clock.stamp(wall_us());
         let node = tables.node.name.clone();
-        self.retain(message, Some(Stamp { time, node }));
+        let share = receipt.map(|receipt| self.share(receipt));
+        self.retain(message, Some(Stamp { time, node }), share);
         holds.retained = true;
         // A torn list of links is for the router, its writer, to escalate.
         let links = tables.links.read().unwrap_or_else(PoisonError::into_inner);
@@ -42,11 +52,12 @@ impl Office {
     }
 
     /// Retains what another node has retained. What is published here from now on is later.
-    pub(super) fn retain_replica(&self, inbound: &Inbound) {
+    pub(super) fn retain_replica(&self, inbound: &Inbound, receipt: Option<Receipt>) {
         if let Some(stamp) = &inbound.retained {
             // A time that cannot be is complained of by the retainer.
             let _ = self.tables().clock.observe(stamp.time, wall_us());
-            self.retain(&inbound.message, Some(stamp.clone()));
+            let share = receipt.map(|receipt| self.share(receipt));
+            self.retain(&inbound.message, Some(stamp.clone()), share);
             let mut holds = self.lane_holds.borrow_mut();
             (holds.published, holds.retained) = (true, true);
         }

@@ -103,11 +103,15 @@ impl Session {
     /// A message that matched, if the client may have it; what it may not is dropped and counted.
     pub(super) fn take_delivery(&mut self, delivery: Delivery, now: Instant, ctx: &mut Context<Self>) {
         self.seat.take_up();
+        let seq = delivery.seq;
         if self.seat.allows(Action::Read, &delivery.message.topic) {
             self.deliver(delivery, now, ctx);
         } else {
             self.seat.put_down();
             self.seat.office.counters().dropped_unreadable.one();
+            if let Some(seq) = seq {
+                self.note_settled(seq);
+            }
         }
     }
 

@@ -15,11 +15,12 @@ use supervisors::Context;
 
 use super::Session;
 use super::access::with_refused;
+use super::keeping::Gated;
 use super::replay::Replays;
 use crate::broker::confirm::confirmed;
 use crate::broker::mail::FilterId;
 use crate::broker::port::Parting;
-use crate::broker::publish::Holds;
+use crate::broker::publish::{Holds, Publisher};
 use crate::broker::retainer;
 use crate::broker::router::{Subscribe, Unsubscribe};
 use crate::mqtt::codec::EncodeError;
@@ -56,8 +57,18 @@ impl Session {
     pub(super) fn carry_out(&mut self, effect: Effect, now: Instant, ctx: &mut Context<Self>) {
         match effect {
             Effect::Transmit(transmit) => self.transmit(&transmit),
+            Effect::Send(packet @ (Packet::PubRel(_) | Packet::PubComp(_))) => {
+                self.when_safe(Gated::Send(packet), ctx);
+            }
             Effect::Send(packet) => self.send(&packet),
-            Effect::Publish { token, message, .. } => self.publish(token, &message),
+            Effect::Publish {
+                token,
+                message,
+                exchange,
+            } => self.publish(token, exchange, &message),
+            Effect::Exchange(seq, exchange) => self.note_exchange(seq, exchange),
+            Effect::Settled(seq) => self.note_settled(seq),
+            Effect::Completed(packet_id) => self.note_completed(packet_id),
             Effect::Subscribe {
                 packet_id,
                 mut requests,
@@ -80,7 +91,6 @@ impl Session {
             Effect::ForgetSubscriptions => self.change_port(),
             Effect::CloseTransport => self.close_wire(ctx),
             // Nothing is stored yet.
-            Effect::Exchange(..) | Effect::Settled(_) | Effect::Completed(_) => {}
             Effect::PublishWill { will, delay_s } => self.publish_will(will, delay_s, now),
             Effect::CancelWill => self.cancel_will(),
             Effect::PassOn { share, message, dup } => {
@@ -113,7 +123,7 @@ impl Session {
         self.note_unsent(sent);
     }
 
-    fn send(&mut self, packet: &Packet) {
+    pub(super) fn send(&mut self, packet: &Packet) {
         let Some(wire) = &mut self.wire else { return };
         let sent = wire.send(packet);
         self.seat.office.counters().packets_sent.one();
@@ -130,7 +140,7 @@ impl Session {
         }
     }
 
-    fn publish(&mut self, token: Option<PublishToken>, message: &Arc<Message>) {
+    fn publish(&mut self, token: Option<PublishToken>, exchange: Option<PacketId>, message: &Arc<Message>) {
         if !self.may_publish(&message.topic) {
             self.seat.published();
             if let Some(token) = token {
@@ -140,10 +150,12 @@ impl Session {
             return;
         }
         let port = &self.seat.port;
-        let outcome = self
-            .seat
-            .office
-            .publish(message, token.map(|token| (port, token)), &mut self.holds);
+        let publisher = token.map(|token| Publisher {
+            port,
+            token,
+            exchange,
+        });
+        let outcome = self.seat.office.publish(message, publisher, &mut self.holds);
         self.seat.published();
         if let (Some(token), Some(outcome)) = (token, outcome) {
             port.taken.borrow_mut().push((token, outcome));
@@ -152,6 +164,7 @@ impl Session {
 
     /// A clean start in place: with a new port the session has no rows, no deliveries and no receipts.
     fn change_port(&mut self) {
+        self.note_end();
         let office = &self.seat.office;
         let fresh = office.open_port(self.seat.port.client_id.clone());
         office.close_port(&self.seat.port, Parting::Ended);
@@ -215,6 +228,14 @@ impl Session {
 
     fn answered(&mut self, ask: Ask, reasons: Vec<ReasonCode>, ctx: &mut Context<Self>) {
         self.asking = false;
+        self.note_answer(&ask, &reasons);
+        self.when_safe(Gated::Answer(ask, reasons), ctx);
+        self.seat.port.wake.wake();
+        self.ask_next(ctx);
+    }
+
+    /// Tells the value what the router has answered.
+    pub(super) fn tell_answer(&mut self, ask: Ask, reasons: Vec<ReasonCode>, ctx: &mut Context<Self>) {
         let now = Instant::now();
         match ask {
             Ask::Restore { .. } => {
@@ -246,7 +267,5 @@ impl Session {
                 }
             }
         }
-        self.seat.port.wake.wake();
-        self.ask_next(ctx);
     }
 }

@@ -14,8 +14,9 @@ use supervisors::{Caster, Context};
 use tokio::sync::oneshot;
 
 use super::effects::Ask;
-use super::{Session, Value};
-use crate::session::event::{Counted, Effect, Event, SubscribeRequest};
+use super::{Past, Session, Value, keeping};
+use crate::broker::keeping::Lasting;
+use crate::session::event::{ClientLimits, Counted, Effect, Event, SubscribeRequest};
 
 /// How long who has gone lingers for word that the other is in place.
 const LINGERS_WITHIN: Duration = Duration::from_secs(1);
@@ -81,17 +82,28 @@ impl Move {
     }
 }
 
-/// The value of a session that starts here, with what another node had of it.
-pub(super) fn value_of(client_id: &ByteString, moved: Option<&Bytes>) -> (Value, Vec<Effect>) {
-    let mut effects = Vec::new();
-    let unpacked = moved.map(|moved| Value::unpack(client_id.clone(), moved, Instant::now(), &mut effects));
-    match unpacked {
-        None => (Value::new(client_id.clone()), effects),
-        Some(Ok(value)) => (value, effects),
-        Some(Err(error)) => {
+impl Past {
+    /// The value of a session that starts here, its place in the store if it has one, and what it causes.
+    pub(super) fn value(
+        &self,
+        client_id: &ByteString,
+        limits: ClientLimits,
+    ) -> (Value, Option<Lasting>, Vec<Effect>) {
+        let mut effects = Vec::new();
+        let moved = match self {
+            Self::None => return (Value::new(client_id.clone()), None, effects),
+            Self::Stored(stored, _) => {
+                let (value, lasting) = keeping::restored((**stored).clone(), limits, &mut effects);
+                return (value, Some(lasting), effects);
+            }
+            Self::Moved(moved) => moved,
+        };
+        let unpacked = Value::unpack(client_id.clone(), moved, Instant::now(), &mut effects);
+        let value = unpacked.unwrap_or_else(|error| {
             tracing::error!(client = %client_id, %error, "the session of another node is lost");
-            (Value::new(client_id.clone()), effects)
-        }
+            Value::new(client_id.clone())
+        });
+        (value, None, effects)
     }
 }
 
@@ -105,6 +117,11 @@ impl Session {
             self.moving.awaits = Some(awaits);
             ctx.run_later(LATE_WITHIN, |session, _| session.await_no_longer());
         }
+        self.restore_rows(ctx);
+    }
+
+    /// Puts the subscriptions that the value has in place.
+    pub(super) fn restore_rows(&mut self, ctx: &mut Context<Self>) {
         let subscriptions = self.value.subscriptions();
         let mut requests: Vec<_> = subscriptions
             .map(|(filter, subscription)| SubscribeRequest {
@@ -126,7 +143,11 @@ impl Session {
     }
 
     /// All subscriptions are in place.
-    pub(super) fn settled(&self, ctx: &Context<Self>) {
+    pub(super) fn settled(&mut self, ctx: &Context<Self>) {
+        if self.revival.take().is_some() {
+            // It was here before.
+            return;
+        }
         if let Some(keeper) = self.seat.office.tables().keeper() {
             keeper.settled(self.value.client_id(), ctx.myself().caster());
         }
@@ -192,8 +213,9 @@ impl Session {
         };
         match admitted {
             Ok(messages) => {
-                let twins = self.seat.port.drop_twins(&messages);
+                let (twins, kept) = self.seat.port.drop_twins(&messages);
                 self.seat.office.counters().dropped_twin.add(twins);
+                kept.into_iter().for_each(|seq| self.note_settled(seq));
             }
             Err(error) => {
                 tracing::error!(client = %self.value.client_id(), %error, "late messages are lost");

@@ -46,11 +46,17 @@ impl Session {
     pub(super) fn replay(&mut self, now: Instant, ctx: &mut Context<Self>) -> bool {
         for _ in 0..LOOKS_PER_TURN {
             while !self.is_full() {
-                let Some(delivery) = self.replays.found.pop_front() else {
+                let Some(mut delivery) = self.replays.found.pop_front() else {
                     break;
                 };
                 self.seat.office.counters().offered.one();
-                self.take_delivery(delivery, now, ctx);
+                let port = &self.seat.port;
+                self.seat.office.keep(port, &mut delivery, None);
+                // What waits until it is safe came first.
+                let free = port.pen.borrow_mut().hold(None, delivery);
+                if let Some(delivery) = free {
+                    self.take_delivery(delivery, now, ctx);
+                }
             }
             if !self.replays.found.is_empty() {
                 return false;

@@ -117,6 +117,8 @@ impl Drop for PortSeat {
         // One that has ended holds nothing; were it otherwise, the audit is to tell.
         let parting = if self.stopped {
             Parting::Ended
+        } else if self.port.lasting.get().is_some() {
+            Parting::Stored
         } else {
             Parting::Crashed
         };

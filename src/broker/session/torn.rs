@@ -16,12 +16,15 @@ use crate::broker::mail::FilterId;
 use crate::broker::poison::Fingerprint;
 use crate::mqtt::message::Message;
 use crate::session::event::{Delivery, Event};
+use crate::session::lasting::Seq;
 
 /// A message of a shared group that is being handled.
 pub(super) struct Offered {
     share: NonZeroU64,
     message: Arc<Message>,
     dup: bool,
+    /// Its place in the store.
+    seq: Option<Seq>,
 }
 
 impl Session {
@@ -36,6 +39,7 @@ impl Session {
             share,
             message: delivery.message.clone(),
             dup: delivery.dup,
+            seq: delivery.seq,
         });
         self.handle(Event::Deliver(delivery), now, ctx);
         #[cfg(test)]
@@ -49,14 +53,16 @@ impl Session {
         // Others first: who is gone takes nothing.
         office.set_online(&self.seat.port, false);
         let offered = self.offered.take();
-        for (share, message, dup) in self.value.salvage() {
+        for owed in self.value.salvage() {
             let in_hand = offered.as_ref().map(|offered| &offered.message);
-            if !in_hand.is_some_and(|in_hand| Arc::ptr_eq(in_hand, &message)) {
+            if !in_hand.is_some_and(|in_hand| Arc::ptr_eq(in_hand, &owed.message)) {
                 self.seat.put_down_torn();
-                office.pass_on(FilterId(share.get()), &message, dup);
+                office.pass_on(FilterId(owed.share.get()), &owed.message, owed.dup);
             }
+            office.settle(&self.seat.port, owed.seq);
         }
         let Some(offered) = offered else { return };
+        office.settle(&self.seat.port, offered.seq);
         let filter = FilterId(offered.share.get());
         self.seat.put_down_torn();
         if self.is_poison_of(filter, &offered.message) {

@@ -42,6 +42,7 @@ impl ActorFuture<Session> for Turns {
         let now = Instant::now();
         session.seat.renew_rights();
         session.take_receipts(now, ctx);
+        session.take_safe(ctx);
         let unread = session.read(now, ctx, cx);
         // Of what was just published: nobody subscribed, or only other nodes.
         session.take_receipts(now, ctx);

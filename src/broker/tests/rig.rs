@@ -20,8 +20,9 @@ use crate::broker::accounts::{self, Tally};
 use crate::broker::door::{Address, Door, Terms};
 use crate::broker::mailman::Mailman;
 use crate::broker::router::Router;
-use crate::broker::session::{Arrival, Claim, Reattach, Session};
-use crate::broker::tables::{Arbiters, Names, SESSION_SHARDS, Shelf, Tables};
+use crate::broker::session::{Arrival, Claim, Past, Reattach, Session};
+use crate::broker::storage::Storage;
+use crate::broker::tables::{Arbiters, Names, Rules, SESSION_SHARDS, Shelf, Tables};
 use crate::broker::transport::{LooseSocket, Origin, Parked, Peer};
 use crate::limits;
 use crate::mqtt::codec::{Decoder, encode};
@@ -59,8 +60,24 @@ pub(super) fn with_rig_whose_core_bears<F: Future<Output = ()>>(
     core_restarts: u32,
     test: impl FnOnce(Rig) -> F,
 ) {
+    with_rig_of(core_restarts, Rules::default(), test);
+}
+
+/// A node whose store is that.
+pub(super) fn with_rig_that_keeps<F: Future<Output = ()>>(
+    storage: Arc<dyn Storage>,
+    test: impl FnOnce(Rig) -> F,
+) {
+    let rules = Rules {
+        storage: Some(storage),
+        ..Rules::default()
+    };
+    with_rig_of(20, rules, test);
+}
+
+fn with_rig_of<F: Future<Output = ()>>(core_restarts: u32, rules: Rules, test: impl FnOnce(Rig) -> F) {
     System::new().block_on(async {
-        let rig = Rig::start(core_restarts).await;
+        let rig = Rig::start(core_restarts, rules).await;
         let arbiters: Vec<_> = rig.arbiters.iter().map(Arbiter::handle).collect();
         let (shelf, running) = (rig.shelf.clone(), rig.root.clone());
         tokio::time::timeout(Duration::from_secs(60), test(rig))
@@ -95,7 +112,7 @@ async fn balanced(shelf: &Shelf) {
 }
 
 impl Rig {
-    async fn start(core_restarts: u32) -> Self {
+    async fn start(core_restarts: u32, rules: Rules) -> Self {
         let arbiters: Vec<_> = (0..3).map(|_| Arbiter::new()).collect();
         let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
         let all = Arbiters::new(handles[..2].to_vec(), handles[2].clone(), Arbiter::current());
@@ -105,7 +122,7 @@ impl Rig {
             incarnation: Incarnation(1),
         };
         let names = Names::new(all.all.len());
-        let shelf = Shelf::new(Tables::new(node, all, names));
+        let shelf = Shelf::new(Tables::ruled(node, all, names, rules));
         let root = supervisors::start(root(&shelf, core_restarts), TreeOptions::default())
             .await
             .expect("the tree starts");
@@ -165,7 +182,7 @@ impl Rig {
             Some(session) => session.cast(Reattach(claim)).expect("the session lives"),
             None => {
                 let name = Name::new(&id);
-                let spec = Session::spec(&self.tables, arbiter, &id, &claim, None).name(&name);
+                let spec = Session::spec(&self.tables, arbiter, &id, &claim, Past::None).name(&name);
                 let started = self.tables.names.shard(&id).start_child(spec).await;
                 started.expect("the session starts");
                 self.sessions.borrow_mut().insert(id, name);

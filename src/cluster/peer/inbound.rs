@@ -5,6 +5,8 @@ use std::time::Instant;
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use bytes::Bytes;
 use supervisors::{CallError, Context};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::{LinkState, Peer, Reason};
 use crate::broker::links::{ApplyDelta, ApplySnapshot, Inbound};
@@ -229,12 +231,40 @@ impl Peer {
         };
         self.taking = true;
         let count = messages.len() as u64;
-        publish::dispatch(messages);
+        let safe = publish::dispatch(messages);
         self.cluster.board.take(&self.node, seq, count);
         ctx.spawn(publish::room().into_actor(self).map(move |(), me, ctx| {
             me.taking = false;
-            me.send(&Frame::Forwarded { seq }, ctx);
+            me.acknowledge(seq, safe, ctx);
             me.take_batches(ctx);
+        }));
+    }
+
+    /// Tells that everything up to a batch is taken, as soon as it is safe what came with it and before it.
+    fn acknowledge(&mut self, seq: u64, safe: Option<oneshot::Receiver<()>>, ctx: &mut Context<Self>) {
+        let pending = |before: &mut oneshot::Receiver<()>| before.try_recv() == Err(TryRecvError::Empty);
+        let before = self
+            .acknowledged
+            .take()
+            .and_then(|mut before| pending(&mut before).then_some(before));
+        if safe.is_none() && before.is_none() {
+            return self.send(&Frame::Forwarded { seq }, ctx);
+        }
+        let (done, acknowledged) = oneshot::channel();
+        self.acknowledged = Some(acknowledged);
+        let waited = async move {
+            if let Some(before) = before {
+                // It ends when the batch before was acknowledged.
+                let _ = before.await;
+            }
+            if let Some(safe) = safe {
+                // While the store takes nothing, who is online has it, and what was dropped is counted.
+                let _ = safe.await;
+            }
+        };
+        ctx.spawn(waited.into_actor(self).map(move |(), me, ctx| {
+            me.send(&Frame::Forwarded { seq }, ctx);
+            let _ = done.send(());
         }));
     }
 

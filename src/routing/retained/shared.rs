@@ -125,7 +125,7 @@ impl RetainedStore {
     }
 }
 
-fn topic_of(key: &[u8]) -> ByteString {
+pub(super) fn topic_of(key: &[u8]) -> ByteString {
     let bytes: Vec<u8> = key
         .iter()
         .map(|byte| if *byte == SEPARATOR { b'/' } else { *byte })

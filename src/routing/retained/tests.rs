@@ -122,8 +122,8 @@ fn an_expired_message_is_not_found_and_goes_when_asked() {
     assert_eq!(store.next_expiry(), at(10));
     assert_eq!(found(&store, "#", now + Duration::from_secs(10)), ["a", "stays"]);
     assert_eq!(store.get("b", now + Duration::from_secs(10)), None);
-    assert_eq!(store.expire(now + Duration::from_secs(9), 0), 0);
-    assert_eq!(store.expire(now + Duration::from_secs(10), 0), 1);
+    assert_eq!(store.expire(now + Duration::from_secs(9), 0, &mut |_, _| ()), 0);
+    assert_eq!(store.expire(now + Duration::from_secs(10), 0, &mut |_, _| ()), 1);
     assert_eq!((store.len(), store.next_expiry()), (2, at(20)));
     store.set(&message("a", ""));
     assert_eq!(store.next_expiry(), None);
@@ -209,7 +209,7 @@ proptest! {
         model.retain(|_, expires_at| expires_at.is_none_or(|at| at > then));
         for expired in [false, true] {
             if expired {
-                store.expire(then, 0);
+                store.expire(then, 0, &mut |_, _| ());
                 prop_assert_eq!(store.len(), model.len());
             }
             for filter in &filters {

@@ -88,9 +88,9 @@ fn tombstones_go_when_their_time_is_over() {
     let mut book = StampBook::default();
     book.bury(&key("a"), stamp(1, "n@h"), 10);
     let over = 10 + us(RETAINED_TOMBSTONE_AGE);
-    book.sweep(over - 1);
+    book.sweep(over - 1, &mut |_| ());
     assert_eq!(book.tombstones().0, 1);
-    book.sweep(over);
+    book.sweep(over, &mut |_| ());
     assert_eq!((book.tombstones().0, book.get(b"a")), (0, None));
     assert!(!book.is_wanted(10, over));
 }

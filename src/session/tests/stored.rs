@@ -63,6 +63,7 @@ fn queued(qos: QoS, payload: &str) -> Queued {
 
 fn record_of(away_since_ms: Option<u64>) -> SessionRecord {
     SessionRecord {
+        noted_ms: 0,
         client_id: "c".into(),
         version: ProtocolVersion::V5,
         expiry_interval_s: 100,

@@ -52,6 +52,7 @@ fn record(client_id: &str) -> Box<SessionRecord> {
         version: ProtocolVersion::V5,
         expiry_interval_s: 3600,
         away_since_ms: None,
+        noted_ms: 0,
         will: None,
     })
 }

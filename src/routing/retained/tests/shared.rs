@@ -161,7 +161,10 @@ fn an_expired_message_leaves_a_tombstone_that_is_no_difference() {
         store.merge(&message("t/1", "older"), &stamp(1, 1));
         store.merge(&expiring, &stamp(2, 1));
     }
-    assert_eq!(here.expire(now + Duration::from_secs(5), 7_000_000), 1);
+    assert_eq!(
+        here.expire(now + Duration::from_secs(5), 7_000_000, &mut |_, _| ()),
+        1
+    );
     assert_eq!(here.book().digest(), there.book().digest());
     // Nothing older comes back, and there nothing is lost.
     assert_eq!(
@@ -170,7 +173,11 @@ fn an_expired_message_leaves_a_tombstone_that_is_no_difference() {
     );
     pull(&mut there, &here, 9);
     assert_eq!(there.len(), 1);
-    here.expire(now, 7_000_000 + RETAINED_TOMBSTONE_AGE.as_micros() as u64);
+    here.expire(
+        now,
+        7_000_000 + RETAINED_TOMBSTONE_AGE.as_micros() as u64,
+        &mut |_, _| (),
+    );
     assert_eq!(here.book().tombstones().0, 0);
 }
 

@@ -1,0 +1,79 @@
+//! The revival: brings the stored sessions back, before any door opens.
+//!
+//! Parent:   root (rest_for_one), temporary; its start is its work, then it is gone
+//! Owns:     nothing
+//! Asked by: nobody
+//! Tells:    Clients ([`Revive`])
+//! Dies of:  a store that cannot be read: then the node does not serve
+
+use std::sync::Arc;
+
+use actix::Actor;
+use supervisors::{ChildSpec, Context, InitError, Restart};
+use tokio::sync::oneshot;
+
+use super::clients::Revive;
+use super::session::Revivals;
+use super::tables::Tables;
+use crate::session::lasting::SessionNo;
+
+/// Sessions that are read at once.
+const PAGE_LEN: usize = 256;
+
+/// Sessions that are on their way at once.
+const UNDER_WAY_MAX: usize = 1024;
+
+/// Sessions between two lines of the log.
+const TOLD_EVERY: usize = 25_000;
+
+/// See the module.
+pub struct Revival;
+
+impl Revival {
+    /// The child of `root` between `sessions` and `doors`.
+    #[must_use]
+    pub fn spec(tables: &Arc<Tables>) -> ChildSpec {
+        let made = tables.clone();
+        let init = move || Box::pin(Self::init(made.clone())) as _;
+        ChildSpec::worker_async("revival", tables.arbiters.control_handle(), init).restart(Restart::Temporary)
+    }
+
+    async fn init(tables: Arc<Tables>) -> Result<Self, InitError> {
+        let Some(storage) = tables.storage.clone() else {
+            return Err(InitError::ignore());
+        };
+        let (revivals, mut after, mut len) = (Arc::new(Revivals::default()), None::<SessionNo>, 0);
+        loop {
+            let (answer, answered) = oneshot::channel();
+            storage.sessions(after, PAGE_LEN, Box::new(move |page| drop(answer.send(page))));
+            let page = match answered.await {
+                Ok(Ok(page)) => page,
+                Ok(Err(error)) => return Err(InitError::failed(error.to_string())),
+                Err(_) => return Err(InitError::failed("the store does not answer")),
+            };
+            let Some(last) = page.last() else { break };
+            after = Some(last.no);
+            for restored in page {
+                len += 1;
+                if len % TOLD_EVERY == 0 {
+                    tracing::info!("{len} sessions are back from the store");
+                }
+                let ticket = revivals.begin();
+                let restored = Box::new(restored);
+                // If it falls just now the ticket falls with the message, and the next life of `core` reads
+                // the store anew.
+                drop(tables.names.clients.cast(Revive { restored, ticket }));
+            }
+            revivals.until(UNDER_WAY_MAX).await;
+        }
+        revivals.until(0).await;
+        if len > 0 {
+            tracing::info!("{len} sessions are back from the store, with all that they were promised");
+        }
+        Err(InitError::ignore())
+    }
+}
+
+impl Actor for Revival {
+    type Context = Context<Self>;
+}
