@@ -37,7 +37,7 @@ pub fn root(plan: &Plan) -> ChildSpec {
         vec![
             core(plan),
             sessions(plan),
-            Revival::spec(&plan.tables()),
+            revival(plan),
             doors(plan),
             cluster(plan),
             admin(plan),
@@ -90,6 +90,12 @@ fn sessions(plan: &Plan) -> ChildSpec {
         let intensity = below.intensity("sessions", Intensity::new(5, 60));
         SupervisorSpec::new(Strategy::OneForOne, intensity, children.collect())
     })
+}
+
+/// Brings back what is stored, and is gone.
+fn revival(plan: &Plan) -> ChildSpec {
+    let below = plan.clone();
+    Revival::spec(plan.control(), move || below.tables())
 }
 
 /// Doors open last and close first ([`crate::node`] sees to that).

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use actix::Actor;
+use actix_rt::ArbiterHandle;
 use supervisors::{ChildSpec, Context, InitError, Restart};
 use tokio::sync::oneshot;
 
@@ -30,12 +31,15 @@ const TOLD_EVERY: usize = 25_000;
 pub struct Revival;
 
 impl Revival {
-    /// The child of `root` between `sessions` and `doors`.
+    /// The child of `root` between `sessions` and `doors`. `tables` is asked when it starts: they are those of
+    /// the present life of `core`.
     #[must_use]
-    pub fn spec(tables: &Arc<Tables>) -> ChildSpec {
-        let made = tables.clone();
-        let init = move || Box::pin(Self::init(made.clone())) as _;
-        ChildSpec::worker_async("revival", tables.arbiters.control_handle(), init).restart(Restart::Temporary)
+    pub fn spec(
+        control: &ArbiterHandle,
+        tables: impl Fn() -> Arc<Tables> + Send + Sync + 'static,
+    ) -> ChildSpec {
+        let init = move || Box::pin(Self::init(tables())) as _;
+        ChildSpec::worker_async("revival", control, init).restart(Restart::Temporary)
     }
 
     async fn init(tables: Arc<Tables>) -> Result<Self, InitError> {
