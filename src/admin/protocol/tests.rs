@@ -191,6 +191,17 @@ fn the_bytes_of_drains_and_checks_are_frozen() {
          6800",
     );
     golden(&Reply::Canary(vec![7]), "00000013000000000000000107");
+    let salt_and_tag = [&[1; 32][..], &[0, 0, 0, 0, 0, 0, 0, 1, 7]].concat();
+    let order = RotateOrder {
+        sealed: decode::<_, CONTROL_FRAME_BYTES_MAX>(&salt_and_tag).unwrap(),
+        grace_s: 5,
+        only_here: true,
+    };
+    let salt = "01".repeat(32);
+    golden(
+        &Request::Rotate(order),
+        &format!("0000001b{salt}0000000000000001070000000501"),
+    );
     let rotated = Rotated {
         before: "a".into(),
         after: "b".into(),

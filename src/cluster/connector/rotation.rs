@@ -235,7 +235,7 @@ impl Connector {
     /// Takes the new cookie from others, if its file can be rewritten.
     fn prepare(&mut self, change: Change, from: NodeName, ctx: &mut Context<Self>) {
         let (edition, cookie) = (change.edition, change.cookie.clone());
-        let print = cookie.fingerprint();
+        let after = cookie.fingerprint();
         if let Err(why) = self.cluster.cookies.prepare(change, Instant::now()) {
             return self.answer_prepared(edition, &from, Some(why.to_string()), ctx);
         }
@@ -243,7 +243,7 @@ impl Connector {
         let tried = on_a_thread(move || file.map_or(Ok(()), |file| cookie.replaceable(&file)));
         ctx.spawn(tried.into_actor(self).map(move |tried, me, ctx| {
             match &tried {
-                Ok(()) => tracing::info!(fingerprint = %print, by = %from, "a new cookie is prepared: taken, not proved"),
+                Ok(()) => tracing::info!(%after, by = %from, "a new cookie is prepared: taken, not proved"),
                 Err(_) => me.cluster.cookies.abort(edition),
             }
             me.answer_prepared(edition, &from, tried.err(), ctx);
