@@ -263,6 +263,9 @@ pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(60);
 /// Addresses, and pairs of address and user, whose failures are remembered.
 pub const AUTH_FAILURE_KEYS_MAX: usize = 16_384;
 
+/// Passwords that were right and are remembered, so that argon2 is not computed at each CONNECT; 2 MB.
+pub const PASSWORDS_REMEMBERED_MAX: usize = 65_536;
+
 /// CONNECTs that wait to be authenticated; more are answered with 0x89.
 pub const AUTH_QUEUE_LEN_MAX: usize = 1024;
 

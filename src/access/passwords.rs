@@ -12,13 +12,16 @@
 //! are kept as they are.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
+use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
 use super::scram::{self, Verifier};
+use crate::limits::PASSWORDS_REMEMBERED_MAX;
 
 /// Longest user name in bytes.
 pub const USERNAME_BYTES_MAX: usize = 256;
@@ -50,6 +53,52 @@ pub struct Passwords {
     decoy: String,
     /// Makes the decoys of unknown users; as secret as the file.
     seed: [u8; 32],
+    /// Passwords that were right, if they are to be remembered.
+    memory: Option<Memory>,
+}
+
+/// Which passwords were right: argon2 is computed once for each, not at each CONNECT. What is kept is an HMAC
+/// under a key of this process, which is as long in memory as the file's content is; a file that is read anew
+/// begins with an empty memory.
+///
+/// Bounded without looking for the oldest: when one half is full it becomes the other, which is forgotten.
+#[derive(Clone)]
+struct Memory {
+    key: [u8; 32],
+    halves: Arc<Mutex<[AHashSet<[u8; 16]>; 2]>>,
+}
+
+impl Memory {
+    fn mac(&self, username: &str, password: &[u8]) -> [u8; 16] {
+        // A key of any length is one.
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes every key");
+        mac.update(&(username.len() as u64).to_be_bytes());
+        mac.update(username.as_bytes());
+        mac.update(password);
+        let mut short = [0; 16];
+        short.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        short
+    }
+
+    fn halves(&self) -> MutexGuard<'_, [AHashSet<[u8; 16]>; 2]> {
+        // Whole after every statement.
+        self.halves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, username: &str, password: &[u8]) -> bool {
+        let mac = self.mac(username, password);
+        self.halves().iter().any(|half| half.contains(&mac))
+    }
+
+    fn put(&self, username: &str, password: &[u8]) {
+        let mac = self.mac(username, password);
+        let mut halves = self.halves();
+        if halves[0].len() >= PASSWORDS_REMEMBERED_MAX / 2 {
+            halves.swap(0, 1);
+            halves[0] = AHashSet::new();
+        }
+        halves[0].insert(mac);
+    }
 }
 
 #[derive(Clone)]
@@ -120,7 +169,24 @@ impl Passwords {
             users,
             decoy: decoy.map_err(|what| PasswordsError { line: 0, what })?,
             seed: Sha256::digest(text).into(),
+            memory: None,
         })
+    }
+
+    /// The same users; passwords that were right are remembered from now on, under a key that nobody else
+    /// has.
+    #[must_use]
+    pub fn remembering(mut self, key: [u8; 32]) -> Self {
+        let halves = Arc::default();
+        self.memory = Some(Memory { key, halves });
+        self
+    }
+
+    /// Whether this password of this user was right before. Takes a microsecond.
+    #[must_use]
+    pub fn recalls(&self, username: &str, password: &[u8]) -> bool {
+        let memory = self.memory.as_ref();
+        password.len() <= PASSWORD_BYTES_MAX && memory.is_some_and(|memory| memory.has(username, password))
     }
 
     /// Checks a password. Slow on purpose: about 20 ms and 19 MiB with the parameters of [`line()`].
@@ -133,7 +199,12 @@ impl Passwords {
                 .is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok());
         match (entry, fits) {
             (None, _) => Check::Unknown,
-            (Some(_), true) => Check::Right,
+            (Some(_), true) => {
+                if let Some(memory) = &self.memory {
+                    memory.put(username, password);
+                }
+                Check::Right
+            }
             (Some(_), false) => Check::Wrong,
         }
     }

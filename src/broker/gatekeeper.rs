@@ -96,6 +96,9 @@ impl Gatekeeper {
                     }
                 }
                 Step::Passwords(next) => {
+                    if let Some(identity) = self.recalled(&job.credentials) {
+                        return self.decide(job, Ok(identity));
+                    }
                     job.next = next;
                     self.to_hash.push_back(job);
                     return self.hash(ctx);
@@ -107,6 +110,14 @@ impl Gatekeeper {
                 }
             }
         }
+    }
+
+    /// Who it is, if the password was right before.
+    fn recalled(&self, credentials: &Credentials) -> Option<Identity> {
+        let (username, password) = (credentials.username.as_ref()?, credentials.password.as_ref()?);
+        let passwords = self.keyring().passwords()?;
+        let recalled = passwords.recalls(username, password.bytes());
+        recalled.then(|| Identity::user(username.clone()))
     }
 
     fn decide(&self, job: Job, decision: Result<Identity, Denial>) {

@@ -299,12 +299,19 @@ fn read_text(path: &Path, what: &str) -> Result<String, String> {
 fn read_passwords(path: &Path) -> Result<Passwords, String> {
     let text = zeroize::Zeroizing::new(read_text(path, "the password file")?);
     let passwords = Passwords::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut key = [0; 32];
+    let remembering = getrandom::fill(&mut key).is_ok();
     if is_public(path) {
         // Hashes, not passwords: worth a word, as in mosquitto, but no reason not to start.
         let place = path.display();
         tracing::warn!("{place} can be read by every user of this host: chmod 600 {place}");
     }
-    Ok(passwords)
+    // Without random numbers every password is computed.
+    Ok(if remembering {
+        passwords.remembering(key)
+    } else {
+        passwords
+    })
 }
 
 fn read_acl(path: &Path) -> Result<Acl, String> {

@@ -133,3 +133,19 @@ fn the_user_is_shown_to_operators() {
         clients.contains("\"username\": \"alice\"").then_some(())
     });
 }
+
+#[test]
+fn a_password_that_is_recalled_is_void_once_the_file_says_another() {
+    let place = Place::new();
+    let node = place.guarded();
+    // Computed, then recalled.
+    user("alice", node.mqtt);
+    user("alice", node.mqtt);
+    place.set("alice", "another one");
+    place.host.ok(&["reload"]);
+    let old = Options::v5("alice").credentials("alice", PASSWORD);
+    assert_eq!(refusal(old, node.mqtt), ReasonCode::BadUserNameOrPassword);
+    let new = Options::v5("alice").credentials("alice", "another one");
+    new.clone().connect(node.mqtt);
+    new.connect(node.mqtt);
+}

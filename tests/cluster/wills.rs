@@ -160,3 +160,30 @@ fn a_core_that_falls_publishes_the_wills_of_its_clients_and_no_other_node_does()
     }
     drop((client, delayed));
 }
+
+#[test]
+fn the_keeper_of_wills_may_crash_before_and_after_a_node_is_lost() {
+    let host = Host::new();
+    let mut nodes = cluster(&host, 3);
+    let crash = |node: &str| drop(host.ok(&["crash", "root/cluster/owners", "--node", node]));
+    let mut heirs = heirs(&host, &nodes[1..]);
+    let mut clients: Vec<Client> = (0..6)
+        .map(|n| with_will(&format!("before-{n}"), 0, false).connect(nodes[0].mqtt))
+        .collect();
+    await_held(&host, &nodes[1..], 6);
+    NODES.iter().for_each(|node| crash(node));
+    // All is told anew, and what comes is told too.
+    clients.push(with_will("last", 8, false).connect(nodes[0].mqtt));
+    await_held(&host, &nodes[1..], 7);
+    nodes.remove(0).kill();
+    for node in &nodes {
+        node.await_log("nodedown of n1", |line| line.contains("nodedown n1@"));
+    }
+    NODES[1..].iter().for_each(|node| crash(node));
+    let mut wanted: BTreeMap<String, usize> = (0..6).map(|n| (format!("before-{n}"), 1)).collect();
+    wanted.insert("last".into(), 1);
+    for heir in &mut heirs {
+        assert_eq!(until(heir, "last"), wanted);
+        heir.assert_quiet();
+    }
+}

@@ -111,3 +111,33 @@ fn editing_touches_only_the_line_of_the_user() {
     assert_eq!(edited("# bob:1", "# bob", None), None, "a comment is no user");
     assert_eq!(edited("eve:1:e:", "eve", None).unwrap(), "");
 }
+
+#[test]
+fn a_password_that_was_right_is_recalled_and_no_other_is() {
+    let text = line("bob", b"builder", &SALTS, false).unwrap();
+    let plain = Passwords::parse(&text).unwrap();
+    assert_eq!(plain.check("bob", b"builder"), Check::Right);
+    assert!(!plain.recalls("bob", b"builder"), "nothing is remembered unasked");
+    let passwords = Passwords::parse(&text).unwrap().remembering([7; 32]);
+    assert!(!passwords.recalls("bob", b"builder"));
+    assert_eq!(passwords.check("bob", b"wrong"), Check::Wrong);
+    assert_eq!(passwords.check("eve", b"builder"), Check::Unknown);
+    assert_eq!(passwords.check("bob", b"builder"), Check::Right);
+    assert!(passwords.recalls("bob", b"builder"));
+    for (user, password) in [("bob", "wrong"), ("eve", "builder"), ("bobb", "uilder"), ("bo", "bbuilder")] {
+        assert!(!passwords.recalls(user, password.as_bytes()), "{user}");
+    }
+}
+
+#[test]
+fn no_more_passwords_are_remembered_than_there_is_room_for() {
+    let halves = Arc::default();
+    let memory = Memory { key: [7; 32], halves };
+    for n in 0..PASSWORDS_REMEMBERED_MAX * 2 {
+        memory.put("user", &n.to_be_bytes());
+        assert!(memory.has("user", &n.to_be_bytes()));
+    }
+    let kept: usize = memory.halves().iter().map(|half| half.len()).sum();
+    assert!(kept <= PASSWORDS_REMEMBERED_MAX, "{kept}");
+    assert!(!memory.has("user", &0_usize.to_be_bytes()), "the oldest are forgotten");
+}
