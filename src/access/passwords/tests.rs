@@ -124,7 +124,12 @@ fn a_password_that_was_right_is_recalled_and_no_other_is() {
     assert_eq!(passwords.check("eve", b"builder"), Check::Unknown);
     assert_eq!(passwords.check("bob", b"builder"), Check::Right);
     assert!(passwords.recalls("bob", b"builder"));
-    for (user, password) in [("bob", "wrong"), ("eve", "builder"), ("bobb", "uilder"), ("bo", "bbuilder")] {
+    for (user, password) in [
+        ("bob", "wrong"),
+        ("eve", "builder"),
+        ("bobb", "uilder"),
+        ("bo", "bbuilder"),
+    ] {
         assert!(!passwords.recalls(user, password.as_bytes()), "{user}");
     }
 }
@@ -139,5 +144,8 @@ fn no_more_passwords_are_remembered_than_there_is_room_for() {
     }
     let kept: usize = memory.halves().iter().map(|half| half.len()).sum();
     assert!(kept <= PASSWORDS_REMEMBERED_MAX, "{kept}");
-    assert!(!memory.has("user", &0_usize.to_be_bytes()), "the oldest are forgotten");
+    assert!(
+        !memory.has("user", &0_usize.to_be_bytes()),
+        "the oldest are forgotten"
+    );
 }
