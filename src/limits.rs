@@ -187,8 +187,9 @@ pub const LINK_CRASH_GRACE: Duration = Duration::from_secs(2);
 /// Read buffer of one link, in bytes (measured, design §10).
 pub const LINK_READ_BUFFER_BYTES: usize = 64 << 10;
 
-/// Frames that may come over a link before its other end is known to be ready.
-pub const LINK_EARLY_FRAMES_MAX: usize = 64;
+/// Bytes that may come over a link before its other end is known to be ready; one frame more closes it. A
+/// link that resumes begins with a whole window of batches, in frames as small as they once were.
+pub const LINK_EARLY_BYTES_MAX: usize = 2 * LINK_WINDOW_BYTES;
 
 /// Connections to a node's own port that are proving their cookie at one time.
 pub const GATE_HANDSHAKES_MAX: usize = 64;

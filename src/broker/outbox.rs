@@ -86,6 +86,11 @@ impl Outbox {
     /// A link stands: its process hears this bell, and looks into the outbox now.
     pub fn open(&self, bell: Caster<Bell>) {
         self.lock().bell = Some(bell);
+        self.engage();
+    }
+
+    /// Publishers wait for the other node from now on.
+    pub fn engage(&self) {
         self.released.store(false, Relaxed);
     }
 

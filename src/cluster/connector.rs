@@ -287,6 +287,10 @@ impl Connector {
             },
             ctx,
         );
+        if let Some(row) = self.cluster.board.row(&name) {
+            // What it was told in the opening is older; what was news since could not be sent to it.
+            let _ = row.orders.cast(Order::Members(self.membership.records()));
+        }
         if let Some(progress) = self.joins.get(&name) {
             progress.reach(Step::Cookie, || "it dialled us".into());
             let settle = move |me: &mut Self, _: &mut Context<Self>| {

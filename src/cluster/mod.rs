@@ -6,7 +6,8 @@
 //! | who owns a client id | [`ownership`], a value; [`owners`] |
 //! | wills of the clients of a node that is lost | [`executor`], a value; [`owners`] |
 //! | messages: numbers, window, resume | [`lane`], a value |
-//! | routes: snapshot, deltas | [`mod@slice`], a value |
+//! | routes: snapshot, deltas, what is asked for anew | [`mod@slice`], two values |
+//! | whether the other side is there | [`pulse`], a value |
 //! | retained messages: what differs, what is asked | [`retained`], a value |
 //! | a new cookie for all members | [`rotation`], a value |
 //! | frames and their bytes | [`wire`] |
@@ -43,6 +44,7 @@ pub mod membership;
 pub mod owners;
 pub mod ownership;
 pub mod peer;
+pub mod pulse;
 pub mod retained;
 pub mod rotation;
 pub mod slice;

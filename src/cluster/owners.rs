@@ -22,7 +22,7 @@ use super::Cluster;
 use super::board::LinkState;
 use super::executor::{self, Parted};
 use super::membership::Now;
-use super::ownership::{Effect, Event, Letter, Ownership, Slip};
+use super::ownership::{Effect, Epoch, Event, Letter, Ownership, Slip};
 use super::peer::Order;
 use super::wire::v1;
 use crate::broker::clients::{self, TakeAway};
@@ -44,6 +44,9 @@ const FRAME_BYTES: usize = 1 << 20;
 /// When the table of clients is looked through again after the first link stood: a CONNECT that was just
 /// being served then had asked nobody.
 const LOOKS_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(6)];
+
+/// A session that was let through appears in the table of clients within this.
+const OPENED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long who lingers is remembered; it is gone by then.
 const LINGERS_WITHIN: Duration = Duration::from_secs(3);
@@ -178,8 +181,11 @@ impl Owners {
             Effect::Send(node, letter) => self.say(node, Slip::Letter(letter), ctx),
             Effect::Open { id, state } => return self.open(id, state),
             Effect::Overtaken(id) => {
-                if let Some(answer) = self.waiting.remove(&id) {
-                    let _ = answer.send(Claimed::Overtaken);
+                let answer = self.waiting.remove(&id);
+                let heard = answer.is_some_and(|answer| answer.send(Claimed::Overtaken).is_ok());
+                if !heard && clients::known(&self.tables, &id).is_some() {
+                    // It is served without leave.
+                    return self.carry_out(Effect::Discard(id), ctx);
                 }
             }
             Effect::HandOver { id, epoch } => {
@@ -311,18 +317,28 @@ impl Owners {
     /// Compares with the table of clients. `also_gone`: a session that is just being opened is not there yet.
     fn compare(&mut self, also_gone: bool, ctx: &mut Context<Self>) {
         let served = clients::served(&self.tables);
-        let gone: Vec<ByteString> = self.value(|value| {
+        let gone: Vec<(ByteString, Epoch)> = self.value(|value| {
             let gone = value.held().filter(|id| also_gone && !served.contains_key(*id));
-            let gone = gone.cloned().collect();
+            let gone = gone.filter_map(|id| Some((id.clone(), value.held_under(id)?)));
+            let gone = gone.collect();
             for (id, at) in served {
                 let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 value.hold(id, u64::try_from(at.as_micros()).unwrap_or(u64::MAX));
             }
             gone
         });
-        for id in gone {
+        if !gone.is_empty() {
+            ctx.run_later(OPENED_WITHIN, |me, ctx| me.forget(gone, ctx));
+        }
+    }
+
+    /// Of sessions that were not there a while ago: those that are over. One that was let through since has
+    /// another epoch.
+    fn forget(&mut self, gone: Vec<(ByteString, Epoch)>, ctx: &mut Context<Self>) {
+        for (id, epoch) in gone {
+            let held = self.value(|value| value.held_under(&id)) == Some(epoch);
             let waits = self.waiting.contains_key(&id) || self.has_adopted(&id);
-            if !waits && clients::known(&self.tables, &id).is_none() {
+            if held && !waits && clients::known(&self.tables, &id).is_none() {
                 self.feed(Event::Ended(id), ctx);
             }
         }
@@ -367,7 +383,9 @@ impl Slip {
     fn weight(&self) -> usize {
         64 + match self {
             Self::Letter(Letter::Released { state, .. }) => state.as_ref().map_or(0, Bytes::len),
-            Self::Letter(Letter::Holds(held)) => held.iter().map(|(id, _)| id.len() + 16).sum(),
+            Self::Letter(Letter::Holds(held) | Letter::AllHeld { held, .. }) => {
+                held.iter().map(|(id, _)| id.len() + 16).sum()
+            }
             Self::Late { state, .. } => state.len(),
             Self::Will(slip) => slip.weight(),
             Self::Letter(_) | Self::InPlace { .. } => 0,

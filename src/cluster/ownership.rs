@@ -16,10 +16,10 @@
 //! A home that does not answer within [`CLAIM_WITHIN`] is passed over: the claimant numbers the claim itself.
 //! So no CONNECT waits longer than the two together.
 //!
-//! When the set of nodes that are up changes, every node tells the new homes what it holds
-//! ([`Letter::Holds`]) and then that this was all ([`Letter::AllHeld`]). A home waits for that, at most
-//! [`HOME_WAITS`], before it grants: it would not know the owner before. A holder with a lower epoch than the
-//! home knows is told so ([`Letter::Fenced`]) and discards its session.
+//! When the set of nodes that are up changes, every node tells the new homes all that it holds
+//! ([`Letter::AllHeld`]); a home forgets what it told before and does not name again. A home waits for
+//! that, at most [`HOME_WAITS`], before it grants: it would not know the owner before. A holder with a
+//! lower epoch than the home knows is told so ([`Letter::Fenced`]) and discards its session.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -131,6 +131,12 @@ impl Ownership {
     /// The ids that are held here.
     pub fn held(&self) -> impl Iterator<Item = &ByteString> {
         self.held.keys()
+    }
+
+    /// The epoch under which an id is held here.
+    #[must_use]
+    pub fn held_under(&self, id: &str) -> Option<Epoch> {
+        self.held.get(id).copied()
     }
 
     /// The nodes with a link that stands.
@@ -254,29 +260,38 @@ impl Ownership {
                 claim,
                 epoch,
                 previous,
-            } => self.granted(id, (claim, epoch, previous), now, out),
+            } => self.granted(from, id, (claim, epoch, previous), now, out),
             Letter::Release { id, epoch } => self.release(from, id, epoch, out),
             Letter::Released { id, epoch, state } => self.released(id, epoch, state, out),
-            Letter::Holds(held) => {
-                let fenced = self.home.holds(from, held);
-                for (to, letter) in fenced {
-                    self.send(to, letter, out);
+            Letter::Holds(held) => self.hold_told(from, held, now, out),
+            Letter::Recount => self.home.recount(from),
+            Letter::AllHeld {
+                view,
+                ask,
+                held,
+                whole,
+            } => {
+                if whole {
+                    self.home.recount(from);
                 }
-            }
-            Letter::AllHeld { view, ask } => {
+                self.hold_told(from, held, now, out);
                 if ask {
                     // Whatever it forgot while we had no part in its change, it is to know again.
-                    self.tell_all_held(|home| home == from, out);
-                    let (view, ask) = (self.home.view(), false);
-                    self.send(from.clone(), Letter::AllHeld { view, ask }, out);
+                    self.tell_all_held(from.clone(), out);
                     self.say_again(from, out);
                 }
-                self.home.all_held(from, view);
+                self.home.all_held(from, view, (&self.up, &self.me), now);
                 let granted = self.home.grant_waiting((&self.up, &self.me), now);
                 self.tell(granted, out);
             }
             Letter::Drop { id } => self.home.dropped(from, &id),
             Letter::Fenced { id, epoch } => self.fenced(id, epoch, out),
+        }
+    }
+
+    fn hold_told(&mut self, from: &NodeId, held: Vec<(ByteString, Epoch)>, now: Now, out: &mut Vec<Effect>) {
+        for (to, letter) in self.home.holds(from, held, now) {
+            self.send(to, letter, out);
         }
     }
 
@@ -290,6 +305,7 @@ impl Ownership {
     /// Step 2 has come.
     fn granted(
         &mut self,
+        from: &NodeId,
         id: ByteString,
         (claim, epoch, previous): (u64, Epoch, Option<NodeId>),
         now: Now,
@@ -297,7 +313,8 @@ impl Ownership {
     ) {
         let up = &self.up;
         let Some(waiting) = self.claims.get_mut(&id).filter(|waiting| waiting.claim == claim) else {
-            self.granted_late(id, epoch, previous, out);
+            self.granted_late(id.clone(), epoch, previous, out);
+            self.forget_at(from, id, out);
             return;
         };
         // Who asked for the session before this grant came: the earlier of the two gets nothing from us.
@@ -352,6 +369,13 @@ impl Ownership {
         }
     }
 
+    /// It is home of the id no longer: what it has granted is told to its new home only.
+    fn forget_at(&mut self, home: &NodeId, id: ByteString, out: &mut Vec<Effect>) {
+        if self.home_of(&id) != home {
+            self.send(home.clone(), Letter::Drop { id }, out);
+        }
+    }
+
     /// Step 3 has come.
     fn release(&mut self, from: &NodeId, id: ByteString, epoch: Epoch, out: &mut Vec<Effect>) {
         if let Some(held) = self.held.get(&id).copied() {
@@ -396,6 +420,9 @@ impl Ownership {
 
     fn open(&mut self, id: ByteString, epoch: Epoch, state: Option<Bytes>, out: &mut Vec<Effect>) {
         let claim = self.claims.remove(&id);
+        if let Some(claim) = &claim {
+            self.forget_at(&claim.asked, id.clone(), out);
+        }
         if let Some((to, epoch)) = claim.and_then(|claim| claim.heir) {
             out.push(Effect::Overtaken(id.clone()));
             self.send(to, Letter::Released { id, epoch, state }, out);

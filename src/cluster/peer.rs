@@ -24,9 +24,9 @@ use super::lane::Lane;
 use super::owners::LinkFell;
 use super::ownership::Slip;
 use super::rotation::CookieSlip;
-use super::slice::Out;
+use super::slice::{Out, SliceIn};
 use super::wire::v1::{self, Frame, MemberRecord};
-use crate::broker::links::{Bell, Inbound, LinkDown, RouteDelta, RouteVersion, Slice, SliceHeld};
+use crate::broker::links::{Bell, Inbound, LinkDown, RouteDelta, Slice, SliceHeld};
 use crate::limits::{DRAIN_LINKS_WITHIN, LINK_CRASH_GRACE, PEER_TICK};
 use crate::node_name::NodeId;
 
@@ -92,11 +92,8 @@ pub struct Peer {
     taking: bool,
     /// Ends when the last batch that was taken has been acknowledged.
     acknowledged: Option<oneshot::Receiver<()>>,
-    /// The version of their slice that we hold, and how often a tick told of a later one since.
-    routes_held: RouteVersion,
-    routes_behind: u32,
-    /// How often in a row a mark told of other routes than we hold.
-    drifts: u32,
+    /// What we hold of their slice.
+    slice_in: SliceIn,
     /// Buckets of retained messages that differ.
     drift: Arc<AtomicUsize>,
 }
@@ -161,9 +158,7 @@ impl Peer {
             batches: VecDeque::new(),
             taking: false,
             acknowledged: None,
-            routes_held: RouteVersion(0),
-            routes_behind: 0,
-            drifts: 0,
+            slice_in: SliceIn::default(),
             drift: Arc::default(),
         };
         peer.tell_acknowledged();
@@ -266,7 +261,10 @@ impl Peer {
     }
 
     fn send_routes(&mut self, ctx: &mut Context<Self>) {
-        while let Some(out) = self.connection.slice.step() {
+        // What cannot be sent must not count as sent: the other side would never take it.
+        while self.connection.sender.is_some()
+            && let Some(out) = self.connection.slice.step()
+        {
             self.carry_out(out, ctx);
         }
     }
@@ -275,8 +273,11 @@ impl Peer {
         match out {
             Out::Send(frame) => self.send_bytes(frame, ctx),
             Out::Ask => {
+                let link = self.connection.link;
                 let slice = self.cluster.router.call(Slice).into_actor(self);
-                ctx.spawn(slice.map(|slice, me, ctx| match slice {
+                ctx.spawn(slice.map(move |slice, me, ctx| match slice {
+                    // A newer connection has asked for itself.
+                    _ if me.connection.link != link => {}
                     Ok(slice) => {
                         me.connection.slice.begin(&slice);
                         me.send_routes(ctx);

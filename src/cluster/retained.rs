@@ -78,6 +78,14 @@ pub struct Pull {
     /// Buckets that brought nothing, how they differed then, and until when they are left alone.
     vain: BTreeMap<u8, (Pair, Instant)>,
     pass: Option<Pass>,
+    /// A question of the exchange waits for its answer.
+    asked: bool,
+    /// Answers that are still to come to questions of exchanges that were given up, as far as is known; and
+    /// whether one was taken for such since the last was given up.
+    late: u32,
+    late_came: bool,
+    /// An exchange was given up on this connection: an answer that does not fit is one of its.
+    gave_up: bool,
 }
 
 impl Default for Pull {
@@ -88,6 +96,10 @@ impl Default for Pull {
             turn: 0,
             vain: BTreeMap::new(),
             pass: None,
+            asked: false,
+            late: 0,
+            late_came: false,
+            gave_up: false,
         }
     }
 }
@@ -121,8 +133,16 @@ impl Pull {
             .as_ref()
             .is_some_and(|pass| now - pass.moved > RETAINED_ANSWER_WITHIN)
         {
-            // A retainer that crashed has lost the answer.
+            // A retainer that crashed has lost the answer, or the other side was asleep: then it comes yet.
+            // Should what was taken for that have been the answer itself, the next one is.
             self.pass = None;
+            self.gave_up = true;
+            let asked = std::mem::take(&mut self.asked);
+            self.late = if std::mem::take(&mut self.late_came) {
+                0
+            } else {
+                self.late + u32::from(asked)
+            };
         }
         self.vain
             .retain(|bucket, (was, until)| *was == pair(*bucket) && *until > now);
@@ -166,12 +186,18 @@ impl Pull {
         store: &RetainedStore,
         now_us: u64,
     ) -> Result<Vec<Told>, Unasked> {
-        // The answer to a question that was given up is no reason to close the link.
+        if self.is_late() {
+            return Ok(Vec::new());
+        }
         let Some(pass) = &mut self.pass else {
             return Ok(Vec::new());
         };
         if done > pass.buckets.len() || (done == 0 && told.is_empty()) {
-            return Err(Unasked);
+            return if self.gave_up {
+                Ok(Vec::new())
+            } else {
+                Err(Unasked)
+            };
         }
         pass.after = told.last().map(|last| last.topic.clone());
         let mut tombstones = Vec::new();
@@ -199,18 +225,38 @@ impl Pull {
     /// # Errors
     /// [`Unasked`]: it answers no question of ours.
     pub fn messages_came(&mut self, answered: usize) -> Result<(), Unasked> {
+        if self.is_late() {
+            return Ok(());
+        }
         let Some(pass) = &mut self.pass else {
             return Ok(());
         };
         if answered == 0 || answered > pass.lacking.len() {
-            return Err(Unasked);
+            return if self.gave_up { Ok(()) } else { Err(Unasked) };
         }
         pass.lacking.drain(..answered);
         Ok(())
     }
 
-    /// What to ask now; nothing when the exchange is over.
+    /// An answer came. Whether it is to a question that was given up, which is no reason to close the link:
+    /// answers come in the order of the questions.
+    fn is_late(&mut self) -> bool {
+        if let Some(late) = self.late.checked_sub(1) {
+            (self.late, self.late_came) = (late, true);
+            return true;
+        }
+        self.asked = false;
+        false
+    }
+
+    /// What to ask now; nothing when the exchange is over, or while a question waits for its answer.
     pub fn step(&mut self, now: Instant) -> Option<Question> {
+        let question = if self.asked { None } else { self.next(now) };
+        self.asked |= question.is_some();
+        question
+    }
+
+    fn next(&mut self, now: Instant) -> Option<Question> {
         let pass = self.pass.as_mut()?;
         pass.moved = now;
         if !pass.lacking.is_empty() {

@@ -1,4 +1,4 @@
-//! This node's own slice of the route table on its way to one other node.
+//! This node's own slice of the route table on its way to one other node; theirs is [`SliceIn`].
 //!
 //! A value: the snapshot in chunks, then the deltas that continue it, never more than a few frames
 //! ahead of what the other side has taken. Where more changes wait than is worth keeping, they are
@@ -108,5 +108,8 @@ impl SliceOut {
     }
 }
 
+mod inward;
 #[cfg(test)]
 mod tests;
+
+pub use inward::{Mark, SliceIn};

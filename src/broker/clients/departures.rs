@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Handler, Message as ActixMessage, ResponseFuture, WrapFuture};
+use bytes::Bytes;
 use bytestring::ByteString;
 use supervisors::{Context, ExitReason};
 use tokio::sync::oneshot;
@@ -45,21 +46,21 @@ pub(super) struct Departure {
     answer: oneshot::Sender<Option<Parcel>>,
 }
 
-/// Asks for leave to serve a client here.
-async fn leave(tables: Arc<Tables>, client_id: ByteString) -> Claimed {
+/// Asks for leave to serve a client here; nobody answers if there is none.
+async fn leave(tables: Arc<Tables>, client_id: ByteString) -> Option<Claimed> {
     let deadline = Instant::now() + CLAIMED_WITHIN;
     for _ in 0..ASKED_MAX {
         let Some(keeper) = tables.keeper() else { break };
         let (answer, answered) = oneshot::channel();
         keeper.claim(&client_id, answer);
         match timeout_at(deadline, answered).await {
-            Ok(Ok(claimed)) => return claimed,
+            Ok(Ok(claimed)) => return Some(claimed),
             Ok(Err(_)) => sleep(ASKED_AGAIN_AFTER).await,
             Err(_) => break,
         }
     }
     tracing::warn!(client = %client_id, "served without leave of the other nodes: nobody could be asked");
-    Claimed::Open(None)
+    None
 }
 
 impl Clients {
@@ -67,17 +68,33 @@ impl Clients {
     pub(super) fn claim(&mut self, connect: Connect, answer: Answer, ctx: &mut Context<Self>) {
         let asked = leave(self.tables.clone(), connect.client_id.clone()).into_actor(self);
         ctx.spawn(asked.map(|claimed, clients, ctx| match claimed {
-            Claimed::Open(moved) => {
-                if let Some(turnstile) = clients.turnstiles.get_mut(&connect.client_id) {
-                    turnstile.phase = Phase::Serving;
-                }
-                clients.attempt(connect, moved.map_or(Past::None, Past::Moved), answer, ctx);
-            }
-            Claimed::Overtaken => {
+            Some(Claimed::Open(moved)) => clients.let_through(connect, moved, answer, ctx),
+            Some(Claimed::Overtaken) => {
                 let _ = answer.send(Err(ConnectError::Overtaken));
                 clients.served(&connect.client_id, ctx);
             }
+            None => {
+                let client_id = connect.client_id.clone();
+                clients.let_through(connect, None, answer, ctx);
+                // It is known now. Other nodes hear of it all the same, or of a later one there it ends.
+                if let Some(keeper) = clients.tables.keeper() {
+                    keeper.claim(&client_id, oneshot::channel().0);
+                }
+            }
         }));
+    }
+
+    fn let_through(
+        &mut self,
+        connect: Connect,
+        moved: Option<Bytes>,
+        answer: Answer,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Some(turnstile) = self.turnstiles.get_mut(&connect.client_id) {
+            turnstile.phase = Phase::Serving;
+        }
+        self.attempt(connect, moved.map_or(Past::None, Past::Moved), answer, ctx);
     }
 
     /// A CONNECT was served, or was not: what waited for that is next.

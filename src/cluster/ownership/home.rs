@@ -5,7 +5,7 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use bytestring::ByteString;
 
-use super::{Epoch, HOME_WAITS, Letter, Now};
+use super::{CLAIM_WITHIN, Epoch, HOME_WAITS, Letter, Now, OWNER_ANSWERS_WITHIN};
 use crate::node_name::NodeId;
 
 /// Claims that wait until a home knows what the others hold. One more than this is not answered: its
@@ -36,6 +36,12 @@ struct Entry {
     /// Who held it or was granted it before the owner, which has not told yet that it holds it: the session
     /// may still be on its way through them, so nobody of them is fenced.
     chain: Vec<NodeId>,
+    /// The owner has told that it holds it.
+    told: bool,
+    /// When it was granted, or told first.
+    since: Instant,
+    /// The owner is telling all that it holds, and has not named it yet.
+    unsaid: bool,
 }
 
 /// What a home says.
@@ -149,6 +155,9 @@ impl Home {
             claim,
             previous: previous.clone(),
             chain,
+            told: false,
+            since: now.instant,
+            unsaid: false,
         };
         self.register.insert(id.clone(), entry);
         let letter = Letter::Granted {
@@ -161,7 +170,12 @@ impl Home {
     }
 
     /// A node tells what it holds. Returns what is to be said to those who hold it under a lower epoch.
-    pub(super) fn holds(&mut self, from: &NodeId, held: Vec<(ByteString, Epoch)>) -> Vec<(NodeId, Letter)> {
+    pub(super) fn holds(
+        &mut self,
+        from: &NodeId,
+        held: Vec<(ByteString, Epoch)>,
+        now: Now,
+    ) -> Vec<(NodeId, Letter)> {
         let mut fenced = Vec::new();
         for (id, epoch) in held {
             let known = self.register.get(&id);
@@ -178,7 +192,11 @@ impl Home {
                 claim: 0,
                 previous: None,
                 chain: Vec::new(),
+                told: true,
+                since: now.instant,
+                unsaid: false,
             });
+            (before.told, before.unsaid) = (true, false);
             // It holds it now: who still does from before has not heard, or did not answer in time.
             let mut earlier = std::mem::take(&mut before.chain);
             if before.owner != *from {
@@ -194,8 +212,21 @@ impl Home {
         fenced
     }
 
-    pub(super) fn all_held(&mut self, from: &NodeId, view: u64) {
+    /// A node begins to tell all that it holds.
+    pub(super) fn recount(&mut self, from: &NodeId) {
+        let its = self.register.values_mut().filter(|entry| entry.owner == *from);
+        its.for_each(|entry| entry.unsaid = true);
+    }
+
+    /// It has told all. What it held before and has not named is over, or has another home; its word for that
+    /// got lost with the link. What was granted and not yet told may be on its way, if we are home of it.
+    pub(super) fn all_held(&mut self, from: &NodeId, view: u64, (up, me): View<'_>, now: Now) {
         self.told.insert(from.clone(), view);
+        self.register.retain(|id, entry| {
+            let named = entry.owner != *from || !entry.unsaid;
+            let fresh = !entry.told && now.instant < entry.since + CLAIM_WITHIN + OWNER_ANSWERS_WITHIN;
+            named || (fresh && home_among(up.iter().chain([me]), id) == Some(me))
+        });
     }
 
     /// Its owner says that the session is over.

@@ -7,6 +7,8 @@ use bytestring::ByteString;
 use super::{Effect, Epoch, Letter, Now, Ownership};
 use crate::node_name::NodeId;
 
+type Held = Vec<(ByteString, Epoch)>;
+
 /// Client ids in one letter.
 const HOLDS_LEN_MAX: usize = 512;
 
@@ -77,28 +79,49 @@ impl Ownership {
 
     /// The set of nodes changed: the homes are told what is held here.
     fn view_changed(&mut self, now: Now, out: &mut Vec<Effect>) {
-        self.tell_all_held(|_| true, out);
         let told = self.home.view_changed((&self.up, &self.me), now);
-        let view = self.home.view();
+        let mut homes: BTreeMap<NodeId, Held> = BTreeMap::new();
+        for (id, epoch) in &self.held {
+            let home = self.home_of(id);
+            match homes.get_mut(home) {
+                Some(held) => held.push((id.clone(), *epoch)),
+                None => drop(homes.insert(home.clone(), vec![(id.clone(), *epoch)])),
+            }
+        }
+        if let Some(held) = homes.remove(&self.me) {
+            self.own.push_back(Letter::Holds(held));
+        }
         for node in self.up.clone() {
-            self.send(node, Letter::AllHeld { view, ask: true }, out);
+            let held = homes.remove(&node).unwrap_or_default();
+            self.tell_held(node, held, true, out);
         }
         self.tell(told, out);
     }
 
-    /// Tells the homes that are `wanted` what is held here of theirs.
-    pub(super) fn tell_all_held(&mut self, wanted: impl Fn(&NodeId) -> bool, out: &mut Vec<Effect>) {
-        let mut holds: BTreeMap<NodeId, Vec<(ByteString, Epoch)>> = BTreeMap::new();
-        for (id, epoch) in &self.held {
-            let home = self.home_of(id);
-            if wanted(home) {
-                holds.entry(home.clone()).or_default().push((id.clone(), *epoch));
+    /// Tells a node that asked what is held here of those whose home it is.
+    pub(super) fn tell_all_held(&mut self, to: NodeId, out: &mut Vec<Effect>) {
+        let its = self.held.iter().filter(|(id, _)| *self.home_of(id) == to);
+        let held = its.map(|(id, epoch)| (id.clone(), *epoch)).collect();
+        self.tell_held(to, held, false, out);
+    }
+
+    fn tell_held(&mut self, to: NodeId, mut held: Held, ask: bool, out: &mut Vec<Effect>) {
+        let whole = held.len() <= HOLDS_LEN_MAX;
+        if !whole {
+            self.send(to.clone(), Letter::Recount, out);
+            while held.len() > HOLDS_LEN_MAX {
+                let rest = held.split_off(HOLDS_LEN_MAX);
+                let part = std::mem::replace(&mut held, rest);
+                self.send(to.clone(), Letter::Holds(part), out);
             }
         }
-        for (home, held) in holds {
-            for part in held.chunks(HOLDS_LEN_MAX) {
-                self.send(home.clone(), Letter::Holds(part.to_vec()), out);
-            }
-        }
+        let view = self.home.view();
+        let all = Letter::AllHeld {
+            view,
+            ask,
+            held,
+            whole,
+        };
+        self.send(to, all, out);
     }
 }

@@ -58,12 +58,17 @@ pub enum Letter {
     },
     /// Holder → home: what it holds.
     Holds(Vec<(ByteString, Epoch)>),
-    /// Holder → everybody: all that it holds was told to those who are home when these nodes are up.
+    /// Holder → everybody: that is all which it holds of those whose home the receiver is when these nodes
+    /// are up. What it told before and has not named again it holds no longer.
     AllHeld {
         /// Hash of the set of nodes.
         view: u64,
         /// Whether the same is wanted of the receiver: the sender's set of nodes has changed.
         ask: bool,
+        /// What it holds, or the end of it.
+        held: Vec<(ByteString, Epoch)>,
+        /// Whether this letter has all of it, and nothing was told since a [`Letter::Recount`].
+        whole: bool,
     },
     /// Holder → home: the session is over.
     Drop {
@@ -77,6 +82,8 @@ pub enum Letter {
         /// The higher one.
         epoch: Epoch,
     },
+    /// Holder → home: more than one letter holds is told from here to [`Letter::AllHeld`].
+    Recount,
 }
 
 /// What travels between the keepers of two nodes.

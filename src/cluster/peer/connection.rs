@@ -14,10 +14,11 @@ use crate::broker::links::{Link, LinkUp, OwnSlice};
 use crate::cluster::connector::Fact;
 use crate::cluster::dist::{Carry, Cut, FromDist, Sender};
 use crate::cluster::owners::LinkStands;
+use crate::cluster::pulse::{Finding, Pulse};
 use crate::cluster::retained::Pull;
 use crate::cluster::slice::SliceOut;
 use crate::cluster::wire::v1::Frame;
-use crate::limits::{HANDSHAKE_DEADLINE, LINK_GRACE, PEER_DOWN_AFTER, PEER_SUSPECT_AFTER, PEER_TICK};
+use crate::limits::LINK_GRACE;
 
 /// What begins anew with each connection.
 pub(super) struct Connection {
@@ -26,40 +27,26 @@ pub(super) struct Connection {
     pub(super) sender: Option<Sender>,
     /// Frames that came before that.
     pub(super) early: Vec<Vec<u8>>,
+    pub(super) early_bytes: usize,
     pub(super) slice: SliceOut,
     pub(super) pull: Pull,
     pub(super) members: ToldMembers,
-    /// Route frames of theirs that were taken.
-    pub(super) frames_taken: u64,
-    pub(super) heard: Instant,
-    pub(super) suspect: bool,
-    /// When we ticked last, and the number.
-    pub(super) ticked: Instant,
-    pub(super) tick: u64,
+    pub(super) pulse: Pulse,
     pub(super) canary: u64,
-    opened: Instant,
-    /// When silence was looked for last.
-    looked: Instant,
 }
 
 impl Connection {
     pub(super) fn new(link: u64) -> Self {
-        let now = Instant::now();
         Self {
             link,
             sender: None,
             early: Vec::new(),
+            early_bytes: 0,
             slice: SliceOut::default(),
             pull: Pull::default(),
             members: ToldMembers::default(),
-            frames_taken: 0,
-            heard: now,
-            suspect: false,
-            ticked: now,
-            tick: 0,
+            pulse: Pulse::new(Instant::now()),
             canary: random(),
-            opened: now,
-            looked: now,
         }
     }
 }
@@ -186,6 +173,7 @@ impl Peer {
         }
         self.tell_acknowledged();
         (self.connection, self.broken) = (Connection::new(ticket.link), None);
+        self.slice_in.reconnected();
         self.row(|row| {
             row.state = LinkState::Opening;
             (row.routes_came, row.routes_settled, row.canaries) = (false, false, (false, false));
@@ -202,42 +190,28 @@ impl Peer {
             return;
         }
         let now = Instant::now();
-        let connection = &mut self.connection;
-        let overslept = now.duration_since(connection.looked) > PEER_TICK * 2;
-        connection.looked = now;
-        if connection.sender.is_none() {
-            if now.duration_since(connection.opened) > HANDSHAKE_DEADLINE {
-                self.end(Reason::NotReady, ctx);
+        let ready = self.connection.sender.is_some();
+        match self.connection.pulse.look(ready, self.up, now) {
+            Finding::Well => {}
+            Finding::NotReady => return self.end(Reason::NotReady, ctx),
+            Finding::Down => return self.end(Reason::NetTickTimeout, ctx),
+            Finding::Suspect(silence) => {
+                self.row(|row| row.state = LinkState::Suspect);
+                let seconds = silence.as_secs_f32();
+                tracing::warn!("nothing came from {} for {seconds:.1} s", self.node.name);
+                self.tell(Fact::Suspect);
             }
-            return;
         }
-        if overslept {
-            // This arbiter was busy or the host asleep: what came meanwhile waits to be read.
-            connection.heard = connection.heard.max(now.checked_sub(PEER_TICK).unwrap_or(now));
-        }
-        let silence = now.duration_since(connection.heard);
-        if silence >= PEER_DOWN_AFTER {
-            return self.end(Reason::NetTickTimeout, ctx);
-        }
-        if silence >= PEER_SUSPECT_AFTER && self.up && !connection.suspect {
-            connection.suspect = true;
-            self.row(|row| row.state = LinkState::Suspect);
-            let seconds = silence.as_secs_f32();
-            tracing::warn!("nothing came from {} for {seconds:.1} s", self.node.name);
-            self.tell(Fact::Suspect);
-        }
-        if self.up {
+        if ready && self.up {
             self.tell_members(ctx);
         }
-        if now.duration_since(self.connection.ticked) >= PEER_TICK {
-            self.tick(now, ctx);
+        if ready && let Some(number) = self.connection.pulse.tick_due(now) {
+            self.tick(number, ctx);
         }
     }
 
-    fn tick(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let connection = &mut self.connection;
-        (connection.tick, connection.ticked) = (connection.tick + 1, now);
-        let (number, routes) = (connection.tick, connection.slice.version());
+    fn tick(&mut self, number: u64, ctx: &mut Context<Self>) {
+        let routes = self.connection.slice.version();
         self.send(&Frame::Tick { number, routes }, ctx);
         self.send_mark(ctx);
         if self.up {

@@ -16,11 +16,8 @@ use crate::cluster::lane::{Came, came};
 use crate::cluster::owners::Said;
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::v1::{self, Frame, MemberRecord, WireMessage};
-use crate::limits::LINK_EARLY_FRAMES_MAX;
+use crate::limits::LINK_EARLY_BYTES_MAX;
 use crate::routing::{Applied, RouteDelta, RouteVersion, SnapshotChunk};
-
-/// Ticks that may tell of a later version than we hold before we ask for the slice again.
-const TICKS_BEHIND_MAX: u32 = 3;
 
 impl Peer {
     pub(super) fn frame(&mut self, bytes: Vec<u8>, ctx: &mut Context<Self>) {
@@ -28,15 +25,14 @@ impl Peer {
             return;
         }
         if self.connection.sender.is_none() {
-            self.connection.early.push(bytes);
-            if self.connection.early.len() > LINK_EARLY_FRAMES_MAX {
-                self.end(Reason::Protocol("frames before the link was ready".into()), ctx);
+            if self.connection.early_bytes > LINK_EARLY_BYTES_MAX {
+                return self.end(Reason::Protocol("frames before the link was ready".into()), ctx);
             }
+            self.connection.early_bytes += bytes.len();
+            self.connection.early.push(bytes);
             return;
         }
-        self.connection.heard = Instant::now();
-        if self.connection.suspect {
-            self.connection.suspect = false;
+        if self.connection.pulse.heard(Instant::now()) {
             self.row(|row| row.state = LinkState::Up);
             self.tell(Fact::Trusted);
         }
@@ -78,12 +74,12 @@ impl Peer {
                 return Err(WireError::Malformed(format!("canary {nonce:x} was never sent")));
             }
             Frame::Tick { number, routes } => self.on_their_tick(number, routes, ctx),
-            Frame::TickBack { number } if number == self.connection.tick => {
-                let round_trip = self.connection.ticked.elapsed();
-                self.row(|row| row.round_trip = Some(round_trip));
+            // The answer to an earlier tick is late, but a sign of life.
+            Frame::TickBack { number } => {
+                if let Some(round_trip) = self.connection.pulse.answered(number, Instant::now()) {
+                    self.row(|row| row.round_trip = Some(round_trip));
+                }
             }
-            // The answer to an earlier tick: late, but a sign of life.
-            Frame::TickBack { .. } => {}
             Frame::Members { members } => self.members_came(members),
             Frame::SliceMark { version, hash } => self.on_their_mark(version, hash, ctx),
             Frame::Ownership(slips) => {
@@ -127,48 +123,52 @@ impl Peer {
             first,
             last,
         };
+        let link = self.connection.link;
         let applied = self.cluster.router.call(chunk).into_actor(self);
-        ctx.spawn(applied.map(move |applied, me, ctx| me.applied(applied, version, last, ctx)));
+        ctx.spawn(applied.map(move |applied, me, ctx| me.applied(link, applied, version, last, ctx)));
     }
 
     fn delta(&mut self, delta: RouteDelta, ctx: &mut Context<Self>) {
-        let (node, version) = (self.node.clone(), delta.to);
+        let (node, version, link) = (self.node.clone(), delta.to, self.connection.link);
         let applied = self
             .cluster
             .router
             .call(ApplyDelta { node, delta })
             .into_actor(self);
-        ctx.spawn(applied.map(move |applied, me, ctx| me.applied(applied, version, true, ctx)));
+        ctx.spawn(applied.map(move |applied, me, ctx| me.applied(link, applied, version, true, ctx)));
     }
 
-    /// The router took a route frame, or did not.
+    /// The router took a route frame of the connection `link`, or did not.
     fn applied(
         &mut self,
+        link: u64,
         applied: Result<Applied, CallError>,
         version: RouteVersion,
         whole: bool,
         ctx: &mut Context<Self>,
     ) {
-        if self.ending.is_some() {
+        // A newer connection begins with the whole slice, and counts its own frames.
+        if self.ending.is_some() || self.connection.link != link {
             return;
         }
-        self.connection.frames_taken += 1;
-        match applied {
-            Ok(Applied::Applied | Applied::Stale) if whole => {
-                self.routes_held = self.routes_held.max(version);
-                self.routes_behind = 0;
-                let held = self.routes_held;
+        if let Ok(Applied::Refused(refused)) = applied {
+            return self.end(Reason::Protocol(refused.to_string()), ctx);
+        }
+        match (
+            self.slice_in.applied(applied.as_ref().ok(), version, whole),
+            applied,
+        ) {
+            (false, _) if whole => {
+                let held = self.slice_in.held();
                 self.row(|row| (row.routes_held, row.routes_came) = (held, true));
                 self.tell(Fact::Routes);
             }
-            Ok(Applied::Applied | Applied::Stale) => {}
-            Ok(Applied::Gap) => self.send(&Frame::Resync, ctx),
-            Ok(Applied::Refused(refused)) => return self.end(Reason::Protocol(refused.to_string()), ctx),
+            (false, _) => {}
+            (true, Ok(_)) => self.send(&Frame::Resync, ctx),
             // This frame was lost with the router's mailbox: the whole slice once more.
-            Err(_) => self.again_after_the_router(|me, ctx| me.send(&Frame::Resync, ctx), ctx),
+            (true, Err(_)) => self.again_after_the_router(|me, ctx| me.send(&Frame::Resync, ctx), ctx),
         }
-        let (frames, version) = (self.connection.frames_taken, self.routes_held);
-        self.send(&Frame::RoutesHeld { frames, version }, ctx);
+        self.send(&self.slice_in.receipt(), ctx);
     }
 
     fn routes_taken(
@@ -270,19 +270,13 @@ impl Peer {
 
     fn on_their_tick(&mut self, number: u64, routes: RouteVersion, ctx: &mut Context<Self>) {
         self.send(&Frame::TickBack { number }, ctx);
-        if routes <= self.routes_held {
-            self.routes_behind = 0;
-            return;
-        }
-        self.routes_behind += 1;
-        if self.routes_behind == TICKS_BEHIND_MAX {
-            let (theirs, held) = (routes.0, self.routes_held.0);
+        if self.slice_in.tick_came(routes) {
+            let (theirs, held) = (routes.0, self.slice_in.held().0);
             tracing::warn!(
                 "routes of {} stand at {theirs}, we hold {held}: asking anew",
                 self.node.name
             );
             self.send(&Frame::Resync, ctx);
-            self.routes_behind = 0;
         }
     }
 }

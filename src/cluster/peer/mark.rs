@@ -9,12 +9,10 @@ use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use supervisors::Context;
 
 use super::Peer;
-use crate::broker::links::{CheckSlice, Checked, RouteVersion, SliceMark};
+use crate::broker::links::{CheckSlice, RouteVersion, SliceMark};
 use crate::broker::office::Office;
+use crate::cluster::slice::Mark;
 use crate::cluster::wire::v1::Frame;
-
-/// Marks until a repair that did not help is tried again: a long snapshot takes its time.
-const MARKS_PER_REPAIR: u32 = 3;
 
 impl Peer {
     /// Tells the other side what our slice is.
@@ -40,23 +38,21 @@ impl Peer {
         let node = self.node.clone();
         let check = CheckSlice { node, version, hash };
         let asked = self.cluster.router.call(check).into_actor(self);
-        ctx.spawn(asked.map(move |checked, me, ctx| match checked {
-            Ok(Checked::Same) => me.not_drifted(),
-            Ok(Checked::Drift { held }) => me.drifted(version, hash, held, ctx),
-            Ok(Checked::Apart) | Err(_) => {}
+        ctx.spawn(asked.map(move |checked, me, ctx| {
+            let Ok(checked) = checked else { return };
+            match me.slice_in.mark_came(checked) {
+                Mark::Nothing => {}
+                Mark::Drifted { held } => me.drifted(version, hash, held, ctx),
+                Mark::Repaired => {
+                    me.row(|row| row.route_drift = false);
+                    tracing::info!("routes of {} are repaired", me.node.name);
+                }
+            }
         }));
     }
 
-    fn not_drifted(&mut self) {
-        if std::mem::take(&mut self.drifts) > 0 {
-            self.row(|row| row.route_drift = false);
-            tracing::info!("routes of {} are repaired", self.node.name);
-        }
-    }
-
     fn drifted(&mut self, version: RouteVersion, theirs: u64, held: u64, ctx: &mut Context<Self>) {
-        self.drifts += 1;
-        if self.ending.is_some() || self.drifts % MARKS_PER_REPAIR != 1 {
+        if self.ending.is_some() {
             return;
         }
         self.row(|row| row.route_drift = true);

@@ -142,8 +142,29 @@ fn an_answer_that_does_not_come_is_not_waited_for() {
     let digests = (mine.book().digest(), theirs.book().digest());
     assert!(pull.digest_came(&digests.0, &digests.1, now).unwrap().1.is_some());
     assert!(pull.digest_came(&digests.0, &digests.1, now).unwrap().1.is_none());
+    // The answer to the next question may be the one that was waited for; then another exchange brings all.
+    for rounds in 1..=2 {
+        let later = now + (RETAINED_ANSWER_WITHIN + Duration::from_millis(1)) * rounds;
+        let (_, question) = pull.digest_came(&digests.0, &digests.1, later).unwrap();
+        carry(&mut pull, question, &mut mine, &theirs, later);
+    }
+    assert_eq!(mine.len(), 10);
+}
+
+#[test]
+fn an_answer_that_comes_late_is_not_taken_for_the_next_and_does_not_close_the_link() {
+    let (mut mine, theirs, now) = (store(0), store(10), Instant::now());
+    let mut pull = Pull::default();
+    let digests = (mine.book().digest(), theirs.book().digest());
+    let asked = pull.digest_came(&digests.0, &digests.1, now).unwrap().1;
+    let Some(Question::Known { buckets, .. }) = asked else {
+        panic!("{asked:?}");
+    };
+    let late = theirs.told(&buckets, None, 100, 1 << 16);
     let later = now + RETAINED_ANSWER_WITHIN + Duration::from_millis(1);
     let (_, question) = pull.digest_came(&digests.0, &digests.1, later).unwrap();
+    assert_eq!(pull.told(late.told, late.done, &mine, 0), Ok(Vec::new()));
+    assert_eq!(pull.step(later), None, "one question at a time");
     carry(&mut pull, question, &mut mine, &theirs, later);
     assert_eq!(mine.len(), 10);
 }
