@@ -112,11 +112,18 @@ struct Passage<'a> {
     to: &'a NodeName,
     acknowledged: u64,
     came: u64,
+    /// Messages for whichever node that the one gave up, some of which the other may have had.
+    given_up: u64,
 }
 
 impl Passage<'_> {
+    /// Messages that came although they had been given up: their acknowledgement was lost with a link.
+    fn unheard(&self) -> u64 {
+        self.came.saturating_sub(self.acknowledged).min(self.given_up)
+    }
+
     fn missing(&self) -> i64 {
-        self.acknowledged as i64 - self.came as i64
+        self.acknowledged as i64 + self.unheard() as i64 - self.came as i64
     }
 }
 
@@ -207,6 +214,7 @@ impl Books {
                         to: &to.node,
                         acknowledged: there.map_or(0, |dealings| dealings.acknowledged),
                         came: here.map_or(0, |dealings| dealings.came),
+                        given_up: given_up(from),
                     });
                 }
             }
@@ -263,8 +271,12 @@ impl Books {
             let Passage { from, to, .. } = passage;
             let (acknowledged, came) = (passage.acknowledged, passage.came);
             let mark = mark(passage.missing());
+            let unheard = match passage.unheard() {
+                0 => String::new(),
+                unheard => format!(", {unheard} of them given up before that was heard"),
+            };
             text.push_str(&format!(
-                "{from} → {to}: {acknowledged} acknowledged, {came} came  {mark}\n"
+                "{from} → {to}: {acknowledged} acknowledged, {came} came{unheard}  {mark}\n"
             ));
         }
         if let Some((away, came)) = self.moved().filter(|moved| *moved != (0, 0)) {
@@ -295,7 +307,7 @@ impl Books {
         let passages = self.passages().into_iter().map(|passage| {
             json!({
                 "from": passage.from, "to": passage.to, "acknowledged": passage.acknowledged,
-                "came": passage.came, "missing": passage.missing(),
+                "came": passage.came, "unheard": passage.unheard(), "missing": passage.missing(),
             })
         });
         let unknown = self.unknown().into_iter().map(|(node, unknown)| {
@@ -320,6 +332,15 @@ impl Books {
 
 fn is_of(seen: &DealingsEntry, node: &NodeAudit) -> bool {
     seen.node == node.node && seen.incarnation == node.incarnation
+}
+
+/// Messages for other nodes that were dropped or taken back, the other node having had them or not.
+fn given_up(node: &NodeAudit) -> u64 {
+    let links = node.accounts.iter().find(|account| account.account == "links");
+    let lost = |name: &str| {
+        name == "forwards_taken_back" || name.starts_with("dropped_link_") && name != "dropped_link_full"
+    };
+    links.map_or(0, |links| sum(&links.went, lost))
 }
 
 /// What one has to do with this life of the other.

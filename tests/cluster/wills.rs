@@ -115,6 +115,7 @@ fn kill_9_of_a_node_brings_each_will_of_its_clients_once_to_subscribers_of_both_
     }
     // Those that came back have wills of their own here, and nothing is left of the others.
     await_held(&host, &nodes, 4);
+    host.assert_balanced("n2@127.0.0.1");
 }
 
 #[test]
@@ -142,6 +143,7 @@ fn a_node_that_stops_in_order_publishes_wills_itself_and_hands_over_those_that_w
         heir.assert_quiet();
     }
     drop(back);
+    host.assert_balanced("n2@127.0.0.1");
 }
 
 #[test]
@@ -159,6 +161,7 @@ fn a_core_that_falls_publishes_the_wills_of_its_clients_and_no_other_node_does()
         heir.assert_quiet();
     }
     drop((client, delayed));
+    host.assert_balanced("n2@127.0.0.1");
 }
 
 #[test]

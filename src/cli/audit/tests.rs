@@ -122,6 +122,35 @@ fn what_a_node_took_along_that_cannot_be_asked_is_unknown_and_no_trouble() {
 }
 
 #[test]
+fn what_came_although_it_had_been_given_up_is_no_trouble() {
+    let mut books = two(9);
+    assert_eq!(
+        books.troubles(),
+        "not accounted for: messages from a@h to b@h (-2)"
+    );
+    books.nodes[0].accounts.push(AccountEntry {
+        account: "links".into(),
+        came: entries(&[("forwarded", 16)]),
+        went: entries(&[
+            ("forwards_acknowledged", 7),
+            ("dropped_link_full", 6),
+            ("dropped_link_down", 3),
+        ]),
+        held: vec![],
+    });
+    assert!(books.is_balanced(), "{}", books.troubles());
+    let text = books.to_text();
+    let line = "a@h → b@h: 7 acknowledged, 9 came, 2 of them given up before that was heard  ✓";
+    assert!(text.contains(line), "{text}");
+    books.nodes[0].accounts[1].went[2].1 = 1;
+    books.nodes[0].accounts[1].came[0].1 = 14;
+    assert_eq!(
+        books.troubles(),
+        "not accounted for: messages from a@h to b@h (-1)"
+    );
+}
+
+#[test]
 fn no_books_at_all_are_not_balanced() {
     assert!(!Books::default().is_balanced());
 }

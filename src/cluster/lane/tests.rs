@@ -189,3 +189,70 @@ proptest! {
         prop_assert_eq!(lane.unacked_bytes, 0);
     }
 }
+
+/// What befalls a lane whose messages expire.
+#[derive(Debug, Clone)]
+enum Fate {
+    /// Messages are given that expire after so many seconds, if at all.
+    Give(usize, Option<u64>),
+    Send,
+    /// So many of the batches that were sent are acknowledged.
+    Ack(u64),
+    /// The connection breaks, and all that was not acknowledged is sent again.
+    Break,
+    /// Seconds go by.
+    Later(u64),
+    /// The publishers are let go.
+    Release,
+}
+
+fn fates() -> impl Strategy<Value = Vec<Fate>> {
+    let fate = prop_oneof![
+        3 => (1_usize..5, prop::option::of(0_u64..4)).prop_map(|(count, expiry)| Fate::Give(count, expiry)),
+        4 => Just(Fate::Send),
+        3 => (0_u64..3).prop_map(Fate::Ack),
+        1 => Just(Fate::Break),
+        2 => (1_u64..3).prop_map(Fate::Later),
+        1 => Just(Fate::Release),
+    ];
+    prop::collection::vec(fate, 0..80)
+}
+
+proptest! {
+    #[test]
+    fn every_message_given_to_a_lane_is_acknowledged_dropped_or_held(fates in fates()) {
+        let (mut lane, mut now) = (lane(), Instant::now());
+        let (mut given, mut acknowledged, mut sent, mut acked) = (0, 0, 0, 0);
+        for fate in fates {
+            match fate {
+                Fate::Give(count, expiry_s) => {
+                    given += count;
+                    let expires_at = expiry_s.map(|seconds| now + std::time::Duration::from_secs(seconds));
+                    give(&mut lane, (0..count).map(|n| {
+                        let message = Message::clone(&message(n, QoS::AtLeastOnce, 100));
+                        Arc::new(Message { expires_at, ..message })
+                    }));
+                }
+                Fate::Send => {
+                    if let Some(frame) = lane.next_batch(now) {
+                        sent = seq_and_topics(&frame).0.max(sent);
+                    }
+                }
+                Fate::Ack(more) => {
+                    acked = sent.min(acked + more);
+                    lane.acknowledge(acked).unwrap();
+                }
+                Fate::Break => lane.resume(acked).unwrap(),
+                Fate::Later(seconds) => now += std::time::Duration::from_secs(seconds),
+                Fate::Release => lane.release(),
+            }
+            acknowledged += lane.newly_acknowledged();
+            let (held, on_wire) = (lane.len(), lane.outbox.on_wire());
+            prop_assert_eq!(given as u64, acknowledged + lane.dropped.expired + held as u64);
+            prop_assert_eq!(on_wire, held - lane.outbox.len());
+        }
+        lane.abandon();
+        prop_assert_eq!(given as u64, acknowledged + lane.dropped.expired + lane.dropped.link_down);
+        prop_assert_eq!((lane.len(), lane.outbox.on_wire()), (0, 0));
+    }
+}
