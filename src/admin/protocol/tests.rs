@@ -191,6 +191,10 @@ fn the_bytes_of_drains_and_checks_are_frozen() {
          6800",
     );
     golden(&Reply::Canary(vec![7]), "00000013000000000000000107");
+}
+
+#[test]
+fn the_bytes_of_a_rotation_are_frozen() {
     let salt_and_tag = [&[1; 32][..], &[0, 0, 0, 0, 0, 0, 0, 1, 7]].concat();
     let order = RotateOrder {
         sealed: decode::<_, CONTROL_FRAME_BYTES_MAX>(&salt_and_tag).unwrap(),
