@@ -28,11 +28,12 @@ use tokio::time::timeout;
 use crate::admin::census::Census;
 use crate::admin::protocol::{
     Access, ClientEntry, ClusterStatus, DrainOrder, Greeting, JoinStep, ListenerEntry, NodeAudit, NodeStatus,
-    Reach, Reply, Request, RotateOrder, Rotated, RouteEntry,
+    Reach, Reply, Request, RotateOrder, Rotated, RouteEntry, StoreOrder,
 };
 use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::node_name::NodeName;
 use crate::registry::wire;
+use crate::store::tools::Contents;
 pub(crate) use answers::{ms, outline_entry, restart_entry, tree_entry};
 
 /// Commands that are answered at the same time. A `tree --watch` is a new one each second.
@@ -87,6 +88,8 @@ pub trait Surroundings: Send + Sync + 'static {
     fn reload(&self) -> LocalBoxFuture<'_, Vec<Result<String, String>>>;
     /// Changes the cookie of this node, or of its cluster.
     fn rotate(&self, order: RotateOrder) -> LocalBoxFuture<'_, Result<Rotated, String>>;
+    /// Looks through the store, or copies it.
+    fn store(&self, order: StoreOrder) -> LocalBoxFuture<'_, Result<Contents, String>>;
     /// Lets the router lose a route of that node without a word, as a bug would.
     fn lose_route(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>>;
     /// Begins to stop the node; returns at once.
@@ -202,6 +205,8 @@ impl Connection {
         }
         let (stop, deadline) = match &request {
             Request::Drain(order) => (order.stop, DRAIN_DEADLINE),
+            // A large store on a slow disk.
+            Request::Store(_) => (false, DRAIN_DEADLINE),
             request => (*request == Request::Stop, COMMAND_DEADLINE),
         };
         let surroundings = options.surroundings.clone();

@@ -15,14 +15,17 @@ mod audit;
 mod cookie;
 mod members;
 mod sessions;
+mod store;
 
 use serde::{Deserialize, Serialize};
 
 use crate::node_name::{Incarnation, NodeName};
+use crate::store::tools::Contents;
 pub use audit::{AccountEntry, DealingsEntry, NodeAudit};
 pub use cookie::{RotateOrder, Rotated, RotatedMember};
 pub use members::{ClusterStatus, DrainOrder, ForcedOut, Greeting, JoinStep, Left, Member, Reach};
 pub use sessions::{Access, ClientDetail, SubscriptionEntry};
+pub use store::StoreOrder;
 
 /// Entries of a list in one reply. With the longest entries (a filter of 64 KiB and its nodes) a chunk
 /// may still pass the frame's bound, so [`chunks`] also counts bytes.
@@ -138,6 +141,8 @@ pub enum Request {
     Rotate(RotateOrder),
     /// Answered with one [`Reply::Audit`].
     Audit,
+    /// Answered with one [`Reply::Store`].
+    Store(StoreOrder),
 }
 
 /// What an operator can do to a child of the tree, besides crashing it.
@@ -204,6 +209,8 @@ impl Request {
             Self::Canary(bytes) => format!("a canary of {} bytes", bytes.len()),
             Self::Rotate(order) if order.only_here => "cookie rotate --only-here".into(),
             Self::Rotate(_) => "cookie rotate".into(),
+            Self::Store(StoreOrder::Stats) => "store stats".into(),
+            Self::Store(StoreOrder::Backup { to }) => format!("store backup {}", to.escape_debug()),
         }
     }
 
@@ -224,6 +231,7 @@ impl Request {
                 | Self::Access
                 | Self::Reload
                 | Self::Rotate(_)
+                | Self::Store(StoreOrder::Backup { .. })
         )
     }
 }
@@ -275,6 +283,8 @@ pub enum Reply {
     Rotated(Rotated),
     /// The node's books.
     Audit(NodeAudit),
+    /// What is in the store, or in the copy of it.
+    Store(Contents),
 }
 
 /// A node. Times are milliseconds since 1970.

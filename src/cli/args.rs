@@ -8,9 +8,11 @@ use crate::config::Flags;
 
 mod cluster;
 mod cookie;
+mod store;
 
 pub(super) use cluster::{ClusterCommand, LeaveArgs};
 pub(super) use cookie::{CookieCommand, RotateArgs};
+pub(super) use store::{StoreArgs, StoreCommand};
 
 /// A clustered MQTT broker that works the way Erlang/OTP works.
 #[derive(Parser, Debug)]
@@ -103,6 +105,9 @@ pub(super) enum Command {
     /// About the secret that makes nodes a cluster
     #[command(subcommand)]
     Cookie(CookieCommand),
+    /// Look through what a node has stored, copy it, bring a copy back
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Publish messages, in the manner of mosquitto_pub
     #[command(disable_help_flag = true)]
     Pub(PubArgs),

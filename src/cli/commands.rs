@@ -9,7 +9,7 @@ use crate::admin::protocol::{Access, Reply, Request, Steering, TreeEntry};
 use crate::cli::args::{Command, CookieArgs, ListArgs, NodeArgs, TreeArgs};
 use crate::cli::failure::Failure;
 use crate::cli::steering::{self, steer};
-use crate::cli::{audit, check_config, cluster, cookie, drawing, mqtt, passwd, sessions, show, watch};
+use crate::cli::{audit, check_config, cluster, cookie, drawing, mqtt, passwd, sessions, show, store, watch};
 use crate::config::{Config, Environment, Flags};
 use crate::node_name::NodeName;
 use crate::registry::wire::Registration;
@@ -46,6 +46,7 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Reload { node } => block_on(reload(node)),
         Command::Passwd(args) => passwd::passwd(&args),
         Command::Cookie(command) => block_on(cookie::run(command)),
+        Command::Store(command) => block_on(store::run(command)),
         Command::Pub(args) => block_on(async move { mqtt::publish(&args).await }),
         Command::Sub(args) => block_on(async move { mqtt::subscribe(&args).await }),
     }

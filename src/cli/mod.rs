@@ -18,6 +18,7 @@ mod sessions;
 mod shed;
 mod show;
 mod steering;
+mod store;
 mod table;
 mod time;
 mod watch;

@@ -1,5 +1,6 @@
 //! What the rooms of a node tell its operators.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use futures_util::future::LocalBoxFuture;
@@ -12,7 +13,7 @@ use super::rotating::rotate;
 use crate::admin::control::Surroundings;
 use crate::admin::protocol::{
     self, ClientEntry, ClusterStatus, DrainOrder, Greeting, JoinStep, ListenerEntry, NodeAudit, NodeStatus,
-    Reach, RotateOrder, Rotated, RouteEntry,
+    Reach, RotateOrder, Rotated, RouteEntry, StoreOrder,
 };
 use crate::broker::clients::{self, Known, ListClients};
 use crate::broker::door::Door;
@@ -24,6 +25,7 @@ use crate::cluster::status;
 use crate::cluster::wire::VERSIONS;
 use crate::config::ListenerConfig;
 use crate::node_name::NodeName;
+use crate::store::tools::Contents;
 
 /// The rooms of a node.
 pub(super) struct Rooms(pub(super) Plan);
@@ -346,6 +348,18 @@ impl Surroundings for Rooms {
 
     fn rotate(&self, order: RotateOrder) -> LocalBoxFuture<'_, Result<Rotated, String>> {
         Box::pin(async move { rotate(&self.0, &order).await })
+    }
+
+    fn store(&self, order: StoreOrder) -> LocalBoxFuture<'_, Result<Contents, String>> {
+        let store = self.0.store.clone();
+        Box::pin(async move {
+            let done = tokio::task::spawn_blocking(move || match order {
+                StoreOrder::Stats => store.contents(&mut |_| {}),
+                StoreOrder::Backup { to } => store.backup(Path::new(&to), &mut |_| {}),
+            });
+            let done = done.await.map_err(|_| "the store could not be read".to_owned())?;
+            done.map_err(|error| error.to_string())
+        })
     }
 
     fn lose_route(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>> {

@@ -3,6 +3,8 @@
 //! redb does not go on after an error of the disk, so [`Engine::recover`] opens the file anew. It panics
 //! where a damaged page makes no sense to it; here that is an error like any other.
 
+pub(super) mod salvage;
+
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
@@ -210,7 +212,11 @@ impl From<redb::Error> for EngineError {
     fn from(error: redb::Error) -> Self {
         match error {
             redb::Error::Corrupted(why) => Self::Damaged(why),
-            redb::Error::Io(error) => Self::Io(error.to_string()),
+            redb::Error::Io(error) => match error.kind() {
+                // Not what the system says, but what stands in the file, or no longer does.
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Self::Damaged(error.to_string()),
+                _ => Self::Io(error.to_string()),
+            },
             error => Self::Io(error.to_string()),
         }
     }

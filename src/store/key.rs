@@ -153,6 +153,11 @@ pub(super) fn describe(bytes: &[u8]) -> String {
 /// A range of keys: its first, and the first behind it.
 pub(super) type Range = (Vec<u8>, Vec<u8>);
 
+/// Everything.
+pub(super) fn everything() -> Range {
+    (Vec::new(), vec![u8::MAX; 2])
+}
+
 /// All that a session has.
 pub(super) fn all_of(no: SessionNo) -> Range {
     (of_session(no, 0, &[]), of_session(no, u8::MAX, &[]))

@@ -22,6 +22,7 @@ mod opening;
 mod pending;
 mod reading;
 mod record;
+pub mod tools;
 mod writer;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ use crate::broker::storage::{
 };
 use crate::limits::{STORE_GROUP_WINDOW, STORE_PENDING_BYTES_MAX, STORE_SYNC_INTERVAL};
 use crate::session::lasting::{Change, Page, Restored, Seq, SessionNo};
+pub use committing::Turn;
 use engine::Engine;
 pub use figures::Figures;
 use figures::Meters;

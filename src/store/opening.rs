@@ -2,15 +2,18 @@
 //!
 //! All of that is found out before any port opens; what is wrong is one sentence with its remedy.
 
+pub(super) mod mending;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::disk::Disk;
 use super::engine::{Durability, Engine, EngineError, Step};
-use super::key::Key;
+use super::key::{self, Key};
 use super::medium::OnDisk;
 use super::record::{self, Header};
 use super::{Pace, Store};
@@ -20,7 +23,7 @@ use crate::node_name::NodeName;
 pub(super) const FORMAT: u32 = 1;
 
 /// The file of the records, in the directory of the store.
-const FILE: &str = "records.redb";
+pub(super) const FILE: &str = "records.redb";
 
 /// The file that says who has the directory open.
 const LOCK: &str = "lock";
@@ -77,7 +80,7 @@ pub enum OpenError {
 pub(super) struct Lock(#[allow(dead_code, reason = "closed when it is dropped")] File);
 
 impl Lock {
-    fn take(dir: &Path) -> Result<Self, OpenError> {
+    pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
         let unusable = |error: io::Error| OpenError::Io(dir.to_owned(), error.to_string());
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -119,17 +122,55 @@ impl Store {
             EngineError::Io(why) => OpenError::Io(dir.clone(), why),
             EngineError::Damaged(why) => OpenError::Damaged(dir.clone(), why),
         };
-        let engine = Disk::open(Arc::new(medium), true).map_err(failed)?;
+        let mut lost = 0;
+        let engine = match Disk::open(Arc::new(medium), true) {
+            Err(EngineError::Damaged(why)) => {
+                lost = mend_and_tell(dir, &why)?;
+                let medium = OnDisk::open(&file).map_err(unusable)?;
+                Disk::open(Arc::new(medium), true)
+            }
+            opened => opened,
+        };
+        let engine = engine.map_err(failed)?;
         let header = begin_life(&engine, config)?;
         let place = file.display().to_string();
-        Ok(Self::over(
-            Box::new(engine),
-            &header,
-            config.pace,
-            place,
-            Some(lock),
-        ))
+        let store = Self::over(Box::new(engine), &header, config.pace, place, Some(lock));
+        store.meters.damaged.fetch_add(lost, Relaxed);
+        Ok(store)
     }
+}
+
+/// Goes on with what is whole; how much is not.
+fn mend_and_tell(dir: &Path, why: &str) -> Result<u64, OpenError> {
+    let file = dir.join(FILE);
+    tracing::error!(file = %file.display(), why, "the store is damaged: looking for what is whole");
+    let mended = mending::mend(dir);
+    let (aside, found) = mended.map_err(|error| {
+        OpenError::Damaged(
+            dir.to_owned(),
+            format!("{why}; nothing in it can be read: {error}"),
+        )
+    })?;
+    for lost in &found.named {
+        tracing::error!(file = %file.display(), "lost: {lost}");
+    }
+    tracing::error!(
+        file = %file.display(), aside = %aside.display(), whole = found.whole, lost = found.damaged,
+        "the store goes on with what is whole; the damaged file is kept aside"
+    );
+    // A page that nothing stood on is lost too, but nobody misses it.
+    Ok(found.damaged.max(1))
+}
+
+/// The greatest number that a session has, for a store that has lost its header.
+fn greatest_session(engine: &dyn Engine) -> Result<Option<u64>, EngineError> {
+    let mut greatest = None;
+    let snapshot = engine.snapshot()?;
+    snapshot.scan(&key::sessions_behind(None), &mut |key, _| {
+        greatest = Key::parse(key).and_then(|key| key.session()).or(greatest);
+        std::ops::ControlFlow::Continue(())
+    })?;
+    Ok(greatest.map(|no| no.0))
 }
 
 /// Reads the header and keeps the numbers of this life apart.
@@ -145,7 +186,7 @@ pub(super) fn begin_life(engine: &dyn Engine, config: &StoreConfig) -> Result<He
         None => Header {
             format: FORMAT,
             node: config.node.as_str().to_owned(),
-            next_session: 1,
+            next_session: greatest_session(engine).map_err(failed)?.map_or(1, |no| no + 1),
         },
         Some(bytes) => record::read::<Header>(&key, &bytes)
             .map_err(|damage| OpenError::Damaged(dir.clone(), format!("its header: {damage}")))?,

@@ -107,6 +107,11 @@ fn body<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], Damage> {
     }
 }
 
+/// Whether a record is whole.
+pub(super) fn check(key: &[u8], bytes: &[u8]) -> Result<(), Damage> {
+    body(key, bytes).map(drop)
+}
+
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Damage> {
     let config = bincode::config::standard().with_limit::<RECORD_BYTES_MAX>();
     bincode::serde::decode_from_slice(bytes, config).map_err(|error| Damage::Nonsense(error.to_string()))

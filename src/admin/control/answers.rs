@@ -68,6 +68,7 @@ pub(super) async fn answer(
         }
         Request::Canary(bytes) => to.reply(&Reply::Canary(bytes)).await,
         Request::Rotate(order) => to.reply(&Reply::Rotated(around.rotate(order).await?)).await,
+        Request::Store(order) => to.reply(&Reply::Store(around.store(order).await?)).await,
         Request::Leave => {
             around.leave().await?;
             cluster(options, to).await

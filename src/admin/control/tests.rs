@@ -149,6 +149,10 @@ impl Surroundings for Village {
         Box::pin(async move { Ok(rotated) })
     }
 
+    fn store(&self, _: StoreOrder) -> LocalBoxFuture<'_, Result<Contents, String>> {
+        Box::pin(async { Err("there is none".into()) })
+    }
+
     fn lose_route(&self, node: NodeName) -> LocalBoxFuture<'_, Result<(), String>> {
         self.tell(&format!("lose a route of {node}"));
         Box::pin(async { Ok(()) })

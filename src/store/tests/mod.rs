@@ -1,6 +1,7 @@
 //! Tests of the store over engines that keep, forget and fail.
 
 mod basics;
+mod damage;
 mod faults;
 mod replay;
 

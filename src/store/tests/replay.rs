@@ -169,30 +169,8 @@ impl Pair {
                 store.note(Change::Queued(no(self, which), seq(place), queued(&text)));
                 self.session(which).queue.insert(place, text);
             }
-            Act::Send(which, number) | Act::Release(which, number) => {
-                let Some(place) = self.one_of(which, number) else {
-                    return;
-                };
-                let released = matches!(act, Act::Release(..));
-                let packet_id = seq(place).packet_id();
-                let session = self.session(which);
-                if session
-                    .exchanges
-                    .get(&place)
-                    .is_some_and(|(released, _)| *released)
-                {
-                    return;
-                }
-                session.exchanges.insert(place, (released, packet_id.get()));
-                if released {
-                    session.queue.remove(&place);
-                }
-                let exchange = match released {
-                    true => Exchange::Released(packet_id),
-                    false => Exchange::Sent(packet_id),
-                };
-                store.note(Change::Exchange(no(self, which), seq(place), exchange));
-            }
+            Act::Send(which, number) => self.exchange(which, number, false),
+            Act::Release(which, number) => self.exchange(which, number, true),
             Act::Settle(which, number) => {
                 let Some(place) = self.one_of(which, number) else {
                     return;
@@ -221,6 +199,31 @@ impl Pair {
             }
         }
         self.moments.push(self.model.clone());
+    }
+
+    fn exchange(&mut self, which: u8, number: u8, released: bool) {
+        let Some(place) = self.one_of(which, number) else {
+            return;
+        };
+        let packet_id = seq(place).packet_id();
+        let session = self.session(which);
+        if session
+            .exchanges
+            .get(&place)
+            .is_some_and(|(released, _)| *released)
+        {
+            return;
+        }
+        session.exchanges.insert(place, (released, packet_id.get()));
+        if released {
+            session.queue.remove(&place);
+        }
+        let exchange = match released {
+            true => Exchange::Released(packet_id),
+            false => Exchange::Sent(packet_id),
+        };
+        let no = self.numbers[usize::from(which)];
+        self.store.note(Change::Exchange(no, seq(place), exchange));
     }
 
     fn retain(&mut self, act: &Act) {
@@ -318,7 +321,10 @@ proptest! {
         for act in acts {
             pair.act(act);
         }
-        prop_assert_eq!(found(&pair.store), pair.model.clone(), "while it runs");
+        // A file that could not be opened again after an error cannot be read until the next try.
+        if pair.store.condition() == Condition::Sound {
+            prop_assert_eq!(found(&pair.store), pair.model.clone(), "while it runs");
+        }
         if let Some(writes) = dies_after {
             // In the middle of a commit.
             pair.disk.weather(super::faults::Weather::Dies(writes));
