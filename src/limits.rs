@@ -14,6 +14,29 @@ pub const SESSION_QUEUE_LEN_MAX: usize = 1000;
 /// Bytes queued for one session.
 pub const SESSION_QUEUE_BYTES_MAX: usize = 8 << 20;
 
+/// Stored messages of a queue that are in memory while their client is there: eight windows, so that the next
+/// page is read, which takes a millisecond, long before they are sent. The others lie in the store alone.
+pub const QUEUE_HEAD_LEN_MAX: usize = 256;
+
+/// … and their bytes.
+pub const QUEUE_HEAD_BYTES_MAX: usize = 256 << 10;
+
+/// Stored messages of a queue that are in memory while their client is away: one window, so that a client
+/// that comes back need not wait for the disk. With 32,000 clients away, 1 GiB at most.
+pub const QUEUE_AWAY_HEAD_LEN_MAX: usize = 32;
+
+/// … and their bytes.
+pub const QUEUE_AWAY_HEAD_BYTES_MAX: usize = 32 << 10;
+
+/// Messages that a session asks of the store at one time, when it gathers all of them to go elsewhere.
+pub const QUEUE_PAGE_LEN_MAX: usize = 1024;
+
+/// … and their bytes.
+pub const QUEUE_PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// How long a session waits before it asks a store that could not be read again.
+pub const QUEUE_PAGE_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// QoS 1 and 2 messages in flight to one client (EMQX: 32; mosquitto: 20).
 pub const INFLIGHT_MAX: u16 = 32;
 

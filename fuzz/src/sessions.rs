@@ -478,7 +478,10 @@ impl Bench {
                     assert!(self.session.is_ended());
                 }
                 Effect::Count(_) | Effect::ForgetSubscriptions => {}
-                Effect::Exchange(..) | Effect::Settled(_) | Effect::Completed(_) => {}
+                Effect::Completed(_) => {}
+                Effect::Exchange(..) | Effect::Settled(_) | Effect::Fetch { .. } => {
+                    panic!("nothing is stored here")
+                }
             }
         }
         self.check();

@@ -162,6 +162,7 @@ impl Tally {
                 ("dropped_session_ended", counted.dropped_session_ended),
                 ("dropped_session_crashed", counted.dropped_session_crashed),
                 ("dropped_twin", counted.dropped_twin),
+                ("dropped_not_found", counted.dropped_not_found),
                 ("dropped_not_moved", counted.dropped_not_moved),
                 ("dropped_poison", counted.dropped_poison),
             ],

@@ -75,7 +75,7 @@ counters! {
     left_in_store,
     /// Copies that came from another node with their session.
     moved_in,
-    /// Copies that were found in flight in the store, with their session.
+    /// Copies that were found in the store, with their session.
     restored,
     /// PUBLISH packets given to clients' transports, repeated ones too.
     publishes_sent,
@@ -187,6 +187,8 @@ counters! {
     dropped_unacknowledged,
     /// Dropped: waited for a session that ended or was cleaned.
     dropped_session_ended,
+    /// Dropped: waited in the store, which does not have it any more.
+    dropped_not_found,
     /// Dropped: waited for a session that crashed, or was in flight.
     dropped_session_crashed,
     /// Dropped: came twice to a session that moved here, once on the way of its old node.
@@ -259,6 +261,7 @@ impl Counters {
         match counted {
             Counted::DroppedQueueFull => self.dropped_queue_full.one(),
             Counted::DroppedQueueOldest => self.dropped_queue_oldest.one(),
+            Counted::DroppedNotFound => self.dropped_not_found.one(),
             Counted::DroppedNotMoved => self.dropped_not_moved.one(),
             Counted::DroppedTopicLimit => self.dropped_topic_limit.one(),
             Counted::SubscriptionsRefused => self.subscriptions_refused.one(),

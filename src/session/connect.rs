@@ -88,6 +88,8 @@ impl Session {
             out.push(Effect::WakeAt(deadline));
         }
         self.state = State::Attached(link);
+        self.is_leaving = false;
+        self.queue.retry_now();
         if session_present {
             self.resend(now, out);
             self.pump(now, out);
@@ -130,7 +132,7 @@ impl Session {
         if !self.subscriptions.is_empty() || !self.requests.is_empty() || has_messages {
             out.push(Effect::ForgetSubscriptions);
         }
-        self.pass_on(None, out);
+        self.pass_on(None, false, out);
         self.drop_held(out);
         self.subscriptions.clear();
         for request in &mut self.requests {

@@ -211,6 +211,9 @@ impl Session {
         }
         self.inflight.detach();
         self.state = State::Away(Away::new(expires_at, delayed));
+        if then != Then::AwaitTakeover {
+            self.queue.shrink(self.head());
+        }
     }
 
     /// The session is over.
@@ -220,7 +223,7 @@ impl Session {
             State::Away(away) => end_delayed_will(away, now, out),
             State::New | State::Attached(_) => {}
         }
-        self.pass_on(None, out);
+        self.pass_on(None, true, out);
         self.drop_held(out);
         out.push(Effect::End);
     }

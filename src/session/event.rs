@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::lasting::{Exchange, Seq};
+use super::lasting::{Exchange, Page, Seq};
 use crate::limits;
 use crate::mqtt::codec::TopicAlias;
 use crate::mqtt::message::Message;
@@ -82,6 +82,11 @@ pub enum Event {
     Wake,
     /// The client is not being read, by the broker's own will: its silence is not the client's.
     NotRead,
+    /// The answer to [`Effect::Fetch`]: there is one for each, this or [`Event::FetchFailed`], but none for
+    /// one from before [`Effect::ForgetSubscriptions`]. Empty: nothing is there any more.
+    Fetched(Page),
+    /// The store could not be read; it is asked again.
+    FetchFailed,
     /// The transport has room again after [`Event::Deliver`]s were held back; queued messages may flow.
     Writable,
 }
@@ -261,6 +266,18 @@ pub enum Effect {
     Exchange(Seq, Exchange),
     /// A stored message is the client's, was passed on or dropped: the store may forget it.
     Settled(Seq),
+    /// Read messages that wait in the store alone; answered by [`Event::Fetched`]. Another is given only when
+    /// the one before was answered.
+    Fetch {
+        /// The first, or where it would be.
+        from: Seq,
+        /// The last that may be read.
+        last: Seq,
+        /// How many at most; not 0.
+        len: usize,
+        /// How many bytes at most (see [`Message::weight`]), but for the first; not 0.
+        bytes: usize,
+    },
     /// Add (or change) subscriptions; answered by [`Event::Subscribed`]. Retained messages follow
     /// as [`Event::Deliver`] after it, for the requests that ask for them.
     Subscribe {
@@ -386,6 +403,8 @@ pub enum Counted {
     DroppedTooLarge,
     /// Message dropped: it waited for, or came for, a session that has ended or was cleaned.
     DroppedSessionEnded,
+    /// Message dropped: the store that it waited in does not have it any more.
+    DroppedNotFound,
     /// Message dropped: its session moved to another node and had more than may be moved.
     DroppedNotMoved,
     /// Message dropped: it was sent at QoS 1 or 2, and the session ended before the client acknowledged it.
@@ -401,7 +420,7 @@ pub enum Counted {
     MovedAway,
     /// A message came with the session, or behind it, from another node.
     MovedIn,
-    /// A message that was in flight was found in the store with its session.
+    /// A message that waited or was in flight was found in the store with its session.
     Restored,
     /// A PUBLISH of the client was one that it had sent before (QoS 2): nothing was published.
     Repeated,
@@ -429,6 +448,7 @@ impl Counted {
             | Self::DroppedExpired
             | Self::DroppedTooLarge
             | Self::DroppedSessionEnded
+            | Self::DroppedNotFound
             | Self::DroppedNotMoved
             | Self::DroppedUnacknowledged
             | Self::DroppedByClient

@@ -350,7 +350,7 @@ impl Session {
 
     /// The exchange of a message from the client is over; the store, where there is one, is to know.
     fn complete(&self, packet_id: Option<PacketId>, out: &mut Vec<Effect>) {
-        if self.is_persistent() {
+        if self.is_persistent() && !self.is_ended() {
             out.extend(packet_id.map(Effect::Completed));
         }
     }

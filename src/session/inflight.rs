@@ -61,9 +61,9 @@ pub(super) enum Awaits {
 pub(super) struct Inflight {
     slots: VecDeque<Slot>,
     /// How many are [`Stage::Held`].
-    held: usize,
+    held: u32,
     /// How many are [`Stage::Released`].
-    released: usize,
+    released: u32,
     /// Next packet identifier to try for a message that is not stored.
     next: PacketId,
     /// The identifiers do not grow along the ring, until it is empty again: they have gone all the way round
@@ -92,8 +92,8 @@ impl Inflight {
             ..Self::default()
         };
         for (packet_id, stage) in slots {
-            inflight.held += usize::from(matches!(stage, Stage::Held(_)));
-            inflight.released += usize::from(matches!(stage, Stage::Released(_)));
+            inflight.held += u32::from(matches!(stage, Stage::Held(_)));
+            inflight.released += u32::from(matches!(stage, Stage::Released(_)));
             inflight.append(packet_id, stage);
         }
         inflight
@@ -135,18 +135,23 @@ impl Inflight {
         self.next
     }
 
+    /// The places in the store of what is in flight.
+    pub(super) fn seqs(&self) -> impl Iterator<Item = Seq> {
+        self.slots.iter().filter_map(|slot| slot.stage.seq())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
     /// How many messages the client has not said to have.
     pub(super) fn unheard_len(&self) -> usize {
-        self.slots.len() - self.released
+        self.slots.len() - self.released as usize
     }
 
     /// How many messages fill the window of this connection.
     pub(super) fn sent_len(&self) -> usize {
-        self.slots.len() - self.held
+        self.slots.len() - self.held as usize
     }
 
     /// Whether the exchange of a message may begin. A stored one of QoS 2 waits until its identifier is free:
@@ -215,8 +220,8 @@ impl Inflight {
         let stage = &mut self.slots[slot].stage;
         let seq = stage.seq();
         let before = std::mem::replace(stage, Stage::Released(seq));
-        self.held -= usize::from(matches!(before, Stage::Held(_)));
-        self.released += usize::from(!matches!(before, Stage::Released(_)));
+        self.held -= u32::from(matches!(before, Stage::Held(_)));
+        self.released += u32::from(!matches!(before, Stage::Released(_)));
         seq
     }
 
@@ -224,8 +229,8 @@ impl Inflight {
     pub(super) fn remove(&mut self, packet_id: PacketId) -> Option<Seq> {
         let slot = self.find(packet_id).and_then(|index| self.slots.remove(index));
         if let Some(slot) = &slot {
-            self.held -= usize::from(matches!(slot.stage, Stage::Held(_)));
-            self.released -= usize::from(matches!(slot.stage, Stage::Released(_)));
+            self.held -= u32::from(matches!(slot.stage, Stage::Held(_)));
+            self.released -= u32::from(matches!(slot.stage, Stage::Released(_)));
         }
         if self.slots.is_empty() {
             self.scattered = false;
@@ -247,7 +252,7 @@ impl Inflight {
             if !is_taken || outgoing.qos != QoS::AtLeastOnce {
                 return true;
             }
-            *held -= usize::from(matches!(slot.stage, Stage::Held(_)));
+            *held -= u32::from(matches!(slot.stage, Stage::Held(_)));
             if let Stage::Held(outgoing) | Stage::Sent(outgoing) =
                 std::mem::replace(&mut slot.stage, Stage::Released(None))
             {

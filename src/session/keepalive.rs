@@ -45,15 +45,31 @@ impl Session {
 
     /// The timer fired, perhaps for a deadline that has since moved.
     pub(super) fn on_wake(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let over = self.deadline().is_some_and(|at| at <= now);
         match &self.state {
-            State::Attached(link) => match deadline(link) {
-                Some(at) if at <= now => self.close(ReasonCode::KeepAliveTimeout, now, out),
-                Some(at) => out.push(Effect::WakeAt(at)),
-                None => {}
-            },
-            State::Away(away) if away.is_expired(now) => self.end(now, out),
-            State::Away(away) => out.extend(away.expires_at.map(Effect::WakeAt)),
+            State::Attached(_) if over => self.close(ReasonCode::KeepAliveTimeout, now, out),
+            State::Away(_) if over => self.end(now, out),
+            State::Attached(_) | State::Away(_) => {
+                self.fetch(now, out);
+                self.arm(now, out);
+            }
             State::New | State::Ended => {}
         }
+    }
+
+    /// When the connection is given up, or the session ends without one.
+    fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Attached(link) => deadline(link),
+            State::Away(away) => away.expires_at,
+            State::New | State::Ended => None,
+        }
+    }
+
+    /// Sets the one timer: for the deadline, or for the store that is to be asked again.
+    pub(super) fn arm(&self, now: Instant, out: &mut Vec<Effect>) {
+        let retry = self.queue.retry_at().filter(|at| *at > now);
+        let next = self.deadline().into_iter().chain(retry).min();
+        out.extend(next.map(Effect::WakeAt));
     }
 }

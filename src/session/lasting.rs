@@ -5,6 +5,26 @@
 //! message for it gets the next [`Seq`] and is noted before its session sees it; from then on it is noted
 //! what becomes of it, until [`Change::Settled`]. So what is stored of a session is what its client was
 //! promised and has not had, whatever happens to the node.
+//!
+//! | what happens | what is noted | who waits until it is safe |
+//! |---|---|---|
+//! | a message comes for the session | `Queued` | its publisher's PUBACK or PUBREC; at QoS 2 the session |
+//! | it is sent | `Exchange`: `Sent` | nobody: the packet identifier follows from the place |
+//! | PUBREC | `Exchange`: `Released` | PUBREL |
+//! | PUBACK, PUBCOMP, dropped, passed on | `Settled` | nobody: it is sent again, or released again |
+//! | the client publishes at QoS 2 | `Received`, with the `Queued` of all receivers | PUBREC |
+//! | PUBREL, or the message is refused | `Completed` | PUBCOMP |
+//! | a connection comes or goes | `Session` | nobody |
+//! | clean start, expired, ended | `Forget` | nobody |
+//!
+//! What was noted and is not safe when the node falls is lost from its end: of the changes of a session,
+//! those that are safe are the first ones. Whoever restores it therefore sends again what may have been sent,
+//! with DUP and under the same packet identifier ([`Seq::packet_id`]); that a PUBREL left only when it was
+//! safe that the message was released keeps a client from taking the same QoS 2 message twice. That does not
+//! hold if more than 65,535 messages of one session are sent while the disk takes nothing.
+//!
+//! Of a long queue only the head is in memory; what is behind it is a [`Backlog`] until a [`Page`] of it is
+//! read (`queue` and `backlog` beside this file).
 
 use std::num::NonZeroU64;
 use std::sync::Arc;

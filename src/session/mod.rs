@@ -24,6 +24,13 @@
 //! | `Wake` | – | keep-alive over: close 0x8D; else re-armed | expired: End; else re-armed | – |
 //! | `Writable` | – | queue flows | – | – |
 //! | `NotRead` | – | counts as activity | – | – |
+//! | `Fetched` | – | joins the head of the queue, queue flows | the same, or given up again | – |
+//! | `FetchFailed` | – | asked again later | asked again later, if it is needed | – |
+//!
+//! Messages that the store has come with a [`Seq`](lasting::Seq), and a long queue of them is in memory only
+//! as far as its head. `Fetch` asks for more of it: while Attached when the head runs low; while Away only
+//! when the oldest are to give way to new ones, or the session is to be packed. What becomes of each is told
+//! by `Exchange` and `Settled`, of QoS 2 from the client by `Completed`: see [`lasting`].
 //!
 //! *Resume*: session present, PUBRELs and in-flight messages are sent again, then the queue flows.
 //! *Forget*: clean start, expired, or not persistent; the subscriptions are removed, the rest is dropped.
@@ -56,6 +63,7 @@ use crate::mqtt::packet::{Packet, ProtocolVersion, Will};
 
 mod aliases;
 mod auth;
+mod backlog;
 mod connect;
 mod ending;
 pub mod event;
@@ -101,6 +109,8 @@ pub struct Session {
     version: ProtocolVersion,
     /// Seconds that the session outlives its transport; 0 not at all, `u32::MAX` for ever.
     expiry_interval_s: u32,
+    /// It is to go to another node, or has gone: nothing of its queue is given up to the store.
+    is_leaving: bool,
     /// From the latest `Attach`.
     limits: ClientLimits,
     /// What the client has subscribed to.
@@ -138,6 +148,7 @@ impl Session {
             state: State::New,
             version: ProtocolVersion::V3_1_1,
             expiry_interval_s: 0,
+            is_leaving: false,
             limits: connect::default_limits(),
             subscriptions: Subscriptions::default(),
             requests: Vec::new(),
@@ -167,12 +178,14 @@ impl Session {
             Event::Authenticated(outcome) => self.on_authenticated(outcome, now, out),
             Event::PassOn(share) => {
                 if matches!(self.state, State::Away(_)) {
-                    self.pass_on(Some(share), out);
+                    self.pass_on(Some(share), true, out);
                 }
             }
             Event::Wake => self.on_wake(now, out),
             Event::Writable => self.pump(now, out),
             Event::NotRead => self.on_not_read(now),
+            Event::Fetched(page) => self.on_fetched(page, now, out),
+            Event::FetchFailed => self.on_fetch_failed(now, out),
         }
     }
 
@@ -293,7 +306,7 @@ impl Session {
         self.subscriptions.len()
     }
 
-    /// Messages that wait for the client or for a slot in flight.
+    /// Messages that wait for the client or for a slot in flight, in memory or in the store.
     #[must_use]
     pub fn queue_len(&self) -> usize {
         self.queue.len()

@@ -108,7 +108,11 @@ impl Session {
         if !self.queue.has_room(outgoing.message.weight(), &self.limits) {
             self.drop_expired(now, out);
         }
-        self.queue.push(outgoing, &self.limits, out);
+        let head = self.head();
+        let gave_way = self.queue.push(outgoing, &self.limits, head, out);
+        if gave_way || self.is_attached() {
+            self.fetch(now, out);
+        }
     }
 
     /// Begins the exchange of one message that had not expired at `unexpired`; there is room for it.
@@ -161,6 +165,7 @@ impl Session {
             let Some(outgoing) = next else { break };
             self.start(outgoing, now, now, out);
         }
+        self.fetch(now, out);
     }
 
     /// The session is resumed `[MQTT-4.4.0-1]`: PUBRELs first, then what is unacknowledged, in order.
@@ -177,7 +182,9 @@ impl Session {
     /// Another member of a shared group is to have what waits for this client, and what it has not
     /// acknowledged. A QoS 2 message that was sent stays: it must not reach two of them
     /// `[MQTT-4.8.2-4]` `[MQTT-4.8.2-5]`. Without a group it is about all of them.
-    pub(super) fn pass_on(&mut self, of: Option<NonZeroU64>, out: &mut Vec<Effect>) {
+    ///
+    /// What is stored is settled, unless the store forgets it with all else.
+    pub(super) fn pass_on(&mut self, of: Option<NonZeroU64>, settles: bool, out: &mut Vec<Effect>) {
         let sent = self.inflight.take_shared(of);
         let queued = self.queue.take_shared(of);
         let all = sent.into_iter().map(|outgoing| (outgoing, true));
@@ -189,7 +196,7 @@ impl Session {
                 message: outgoing.message,
                 dup: sent || outgoing.dup,
             });
-            settle(outgoing.seq, out);
+            settle(outgoing.seq.filter(|_| settles), out);
         }
     }
 

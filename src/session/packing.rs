@@ -17,7 +17,7 @@ use super::ending::Away;
 use super::event::{ClientLimits, Counted, Effect};
 use super::inbound::Inbound;
 use super::inflight::{Inflight, Stage};
-use super::queue::Outgoing;
+use super::queue::{Head, Outgoing};
 use super::{Session, State, Subscription};
 use crate::limits::SESSION_PACKED_BYTES_MAX;
 use crate::mqtt::message::Message;
@@ -217,7 +217,9 @@ impl Session {
     /// over already. Otherwise what stays behind is an empty session with the same subscriptions that
     /// collects for [`Session::pack_late`]; somebody must end it. A connection must be gone
     /// ([`Event::TakenOver`](super::event::Event::TakenOver)). What goes beyond
-    /// [`SESSION_PACKED_BYTES_MAX`] is dropped and counted.
+    /// [`SESSION_PACKED_BYTES_MAX`] is dropped and counted, and so is what lies in the store alone: it is
+    /// gathered before ([`Session::gather`]). Nothing that is packed is settled: what is stored of the
+    /// session is to be forgotten when another node has it.
     pub fn pack(&mut self, now: Instant, out: &mut Vec<Effect>) -> Option<Bytes> {
         let moves = match &self.state {
             State::Away(away) => self.is_persistent() && !away.is_expired(now),
@@ -227,6 +229,7 @@ impl Session {
             self.end(now, out);
             return None;
         }
+        self.is_leaving = true;
         let left_behind = State::Away(Away::new(None, None));
         let State::Away(away) = std::mem::replace(&mut self.state, left_behind) else {
             return None;
@@ -281,7 +284,10 @@ impl Session {
 
     fn pack_queue(&mut self, room: &mut Room, now: Instant, out: &mut Vec<Effect>) -> Vec<PackedMessage> {
         let mut packed = Vec::new();
-        while let Some(outgoing) = self.queue.pop() {
+        let (queued, missing) = self.queue.take_all();
+        let missed = Effect::Count(Counted::DroppedNotMoved);
+        out.extend(std::iter::repeat_n(missed, missing));
+        for outgoing in queued {
             if outgoing.is_expired(now) {
                 out.push(Effect::Count(Counted::DroppedExpired));
             } else if room.takes_message(&outgoing) {
@@ -330,7 +336,9 @@ impl Session {
         let slots = slots.map(|(id, message)| (id, stage(message)));
         session.inflight = Inflight::of(slots, packed.next_id.unwrap_or(PacketId::MIN));
         for message in packed.queue {
-            session.queue.push(message.outgoing(now), &unbounded(), out);
+            session
+                .queue
+                .push(message.outgoing(now), &unbounded(), Head::ATTACHED, out);
         }
         out.extend((0..session.held_len()).map(|_| Effect::Count(Counted::MovedIn)));
         let expires_at = after(packed.expires_in_ms, now);

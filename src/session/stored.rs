@@ -17,10 +17,11 @@ use super::ending::{Away, publish_will_of};
 use super::event::{ClientLimits, Counted, Effect};
 use super::inbound::Inbound;
 use super::inflight::{Inflight, Stage, far_from};
-use super::lasting::{Change, Exchange, Queued, Restored, Seq, SessionNo, SessionRecord};
+use super::lasting::{Backlog, Change, Exchange, Page, Queued, Restored, Seq, SessionNo, SessionRecord};
 use super::outbound::settle;
-use super::queue::Outgoing;
+use super::queue::{Head, Outgoing};
 use super::{Session, State};
+use crate::limits::{INFLIGHT_MAX, QUEUE_PAGE_RETRY_AFTER};
 use crate::mqtt::packet::{QoS, Will};
 
 /// An expiry interval of so many seconds never ends `[MQTT-3.1.2.11.2]`.
@@ -40,7 +41,7 @@ impl Outgoing {
 
     /// As it was in the store. The shared group as a member of which it came is not known any more: it stays
     /// with this client.
-    fn of_queued(seq: Seq, queued: Queued) -> Self {
+    pub(super) fn of_queued(seq: Seq, queued: Queued) -> Self {
         Self {
             message: queued.message,
             subscription_ids: queued.subscription_ids,
@@ -116,7 +117,7 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Self {
         let record = restored.record;
-        let mut session = Self::new(record.client_id);
+        let mut session = Self::new(record.client_id.clone());
         session.limits = limits;
         session.version = record.version;
         session.expiry_interval_s = record.expiry_interval_s;
@@ -138,6 +139,9 @@ impl Session {
             }
         });
         session.inflight = Inflight::of(begun, far_from(restored.next.packet_id()));
+        if let Some(backlog) = restored.queue {
+            session.queue.restore(backlog, suspect(&backlog, &record));
+        }
         out.extend(repeat_n(Effect::Count(Counted::Restored), session.held_len()));
         let lived_ms = |since_ms| wall_ms.saturating_sub(since_ms);
         let left_ms =
@@ -191,6 +195,72 @@ impl Session {
             }
         }
         changes
+    }
+}
+
+/// How much of the session's queue is in memory, and how more of it comes there.
+impl Session {
+    pub(super) fn head(&self) -> Head {
+        match self.state {
+            _ if self.is_leaving => Head::PACKED,
+            State::Attached(_) => Head::ATTACHED,
+            _ => Head::AWAY,
+        }
+    }
+
+    /// Asks the store for more of the queue, if the head runs low.
+    pub(super) fn fetch(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let head = self.head();
+        out.extend(self.queue.ask(head, now));
+    }
+
+    /// A page of the queue has come.
+    pub(super) fn on_fetched(&mut self, page: Page, now: Instant, out: &mut Vec<Effect>) {
+        if matches!(self.state, State::Ended) {
+            return;
+        }
+        self.queue.take_page(page, self.inflight.seqs(), now, out);
+        if self.is_attached() {
+            self.pump(now, out);
+        } else if self.is_leaving {
+            self.fetch(now, out);
+        } else {
+            self.queue.shrink(self.head());
+        }
+    }
+
+    /// It has not.
+    pub(super) fn on_fetch_failed(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        if self.queue.fetch_failed(now.checked_add(QUEUE_PAGE_RETRY_AFTER)) {
+            self.arm(now, out);
+        }
+    }
+
+    /// Begins to read all of the queue that lies in the store alone, so that the session can be packed. It is
+    /// all there when nothing is [`Session::unfetched`]; a CONNECT ends it.
+    pub fn gather(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        if matches!(self.state, State::Away(_)) {
+            self.is_leaving = true;
+            self.fetch(now, out);
+        }
+    }
+
+    /// What of the queue lies in the store alone. Nothing, too, once as much of it is in memory as a packed
+    /// session may have.
+    #[must_use]
+    pub fn unfetched(&self) -> Option<Backlog> {
+        self.queue.backlog().filter(|_| self.queue.is_low(Head::PACKED))
+    }
+}
+
+/// The last message that may have been sent before the process fell, of those that are not known to have
+/// been: what was noted last is lost, and with it that messages were sent and acknowledged. A client that was
+/// there may have had all of them; one that was away, and had come back just before, about a window.
+fn suspect(backlog: &Backlog, record: &SessionRecord) -> Seq {
+    let window = backlog.first.0.saturating_add(u64::from(INFLIGHT_MAX) - 1);
+    match record.away_since_ms {
+        Some(_) => backlog.last.min(Seq(window)),
+        None => backlog.last,
     }
 }
 

@@ -90,7 +90,12 @@ impl Session {
             }
             Effect::ForgetSubscriptions => self.change_port(),
             Effect::CloseTransport => self.close_wire(ctx),
-            // Nothing is stored yet.
+            Effect::Fetch {
+                from,
+                last,
+                len,
+                bytes,
+            } => self.fetch(from, last, len, bytes, ctx.myself().caster()),
             Effect::PublishWill { will, delay_s } => self.publish_will(will, delay_s, now),
             Effect::CancelWill => self.cancel_will(),
             Effect::PassOn { share, message, dup } => {

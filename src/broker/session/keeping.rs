@@ -7,17 +7,28 @@
 use std::collections::VecDeque;
 use std::time::{Instant, SystemTime};
 
-use supervisors::Context;
+use actix::{Handler, Message as ActixMessage};
+use supervisors::{Caster, Context};
 
 use super::effects::Ask;
 use super::{Session, Value};
 use crate::broker::keeping::{Gate, Lasting};
-use crate::broker::storage::{Condition, Mark, Storage};
+use crate::broker::storage::{Condition, Mark, Storage, Unreadable};
 use crate::mqtt::packet::Packet;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Subscription;
-use crate::session::event::{ClientLimits, SubscribeRequest};
-use crate::session::lasting::{Change, Exchange, Restored, Seq, SessionNo};
+use crate::session::event::{ClientLimits, Event, SubscribeRequest};
+use crate::session::lasting::{Change, Exchange, Page, Restored, Seq, SessionNo};
+
+/// Store → Session: messages of its queue.
+#[derive(Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct Fetched {
+    /// Of which stored session: it may have begun anew since.
+    pub no: SessionNo,
+    /// The messages.
+    pub page: Result<Page, Unreadable>,
+}
 
 /// What a session does once something is safe.
 pub(super) enum Gated {
@@ -205,6 +216,37 @@ impl Session {
     /// The connection is gone: what was to be sent on it is sent anew on the next.
     pub(super) fn forget_packets(&mut self) {
         self.waiting.retain(|(_, gated)| !matches!(gated, Gated::Send(_)));
+    }
+}
+
+impl Session {
+    /// Reads a piece of the queue.
+    pub(super) fn fetch(&self, from: Seq, last: Seq, len: usize, bytes: usize, to: Caster<Fetched>) {
+        // What is not stored waits in memory: a session without a place in the store fetches nothing.
+        if let (Some(no), Some(storage)) = (self.lasting(), self.storage()) {
+            let answer = Box::new(move |page| drop(to.cast(Fetched { no, page })));
+            storage.page(no, from, last, len, bytes, answer);
+        }
+    }
+}
+
+impl Handler<Fetched> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Fetched { no, page }: Fetched, ctx: &mut Context<Self>) {
+        if self.lasting() != Some(no) {
+            return;
+        }
+        let event = match page {
+            Ok(page) => Event::Fetched(page),
+            Err(error) => {
+                tracing::error!(client = %self.value.client_id(), %error, "its queue waits");
+                Event::FetchFailed
+            }
+        };
+        self.handle(event, Instant::now(), ctx);
+        self.note_gathered();
+        self.seat.port.wake.wake();
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use actix::fut::ActorFuture;
 use actix::{ActorFutureExt, AsyncContext, Handler, Message as ActixMessage, ResponseActFuture, WrapFuture};
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -26,6 +27,9 @@ const LINGERS_ON: Duration = Duration::from_millis(150);
 
 /// Longest wait for late messages, and so for being handed over again.
 const LATE_WITHIN: Duration = Duration::from_millis(1300);
+
+/// Longest wait for the part of a queue that lies in the store.
+const GATHERED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Subscriptions that are restored with one request to the router.
 const RESTORED_AT_ONCE: usize = 1024;
@@ -69,7 +73,9 @@ pub struct Late(pub Bytes);
 pub(super) struct Move {
     /// Dropped when the late messages are in, or are not waited for any longer.
     awaited: Option<oneshot::Sender<()>>,
-    /// Resolves then; taken by who waits.
+    /// Dropped when the queue is in memory, as far as it may go along.
+    gathered: Option<oneshot::Sender<()>>,
+    /// Resolves when the late messages are in; taken by who waits.
     awaits: Option<oneshot::Receiver<()>>,
     /// The session before was not resumed: what comes late is for nobody.
     clean: bool,
@@ -165,6 +171,30 @@ impl Session {
         }
     }
 
+    /// Has what of the queue lies in the store alone read, as much as may go along.
+    fn gather(&mut self, ctx: &mut Context<Self>) -> impl ActorFuture<Self, Output = ()> + use<> {
+        let (now, mut effects) = (Instant::now(), Vec::new());
+        self.value.gather(now, &mut effects);
+        for effect in effects {
+            self.carry_out(effect, now, ctx);
+        }
+        let (gathered, all) = oneshot::channel();
+        self.moving.gathered = Some(gathered);
+        self.note_gathered();
+        let waited = async move {
+            // What is not there by then stays behind, and is counted.
+            let _ = tokio::time::timeout(GATHERED_WITHIN, all).await;
+        };
+        waited.into_actor(self)
+    }
+
+    /// A piece of the queue has come.
+    pub(super) fn note_gathered(&mut self) {
+        if self.value.unfetched().is_none() {
+            self.moving.gathered = None;
+        }
+    }
+
     fn pack(&mut self, ctx: &mut Context<Self>) -> Option<Parcel> {
         if self.ended {
             return None;
@@ -257,7 +287,9 @@ impl Handler<Pack> for Session {
                 let _ = late.await;
             }
         };
-        Box::pin(waited.into_actor(self).map(|(), session, ctx| session.pack(ctx)))
+        let gathered = |(), session: &mut Self, ctx: &mut Context<Self>| session.gather(ctx);
+        let packed = |(), session: &mut Self, ctx: &mut Context<Self>| session.pack(ctx);
+        Box::pin(waited.into_actor(self).then(gathered).map(packed))
     }
 }
 

@@ -57,12 +57,12 @@ fn steps() -> impl Strategy<Value = Vec<(Step, u64)>> {
 
 /// What the session should hold, by what it told.
 #[derive(Debug, Default)]
-struct Books {
-    held: i64,
+pub(super) struct Books {
+    pub(super) held: i64,
 }
 
 impl Books {
-    fn enter(&mut self, effects: &[Effect]) {
+    pub(super) fn enter(&mut self, effects: &[Effect]) {
         for effect in effects {
             self.held += match effect {
                 Effect::Transmit(transmit) if transmit.packet_id.is_none() => -1,
@@ -73,7 +73,7 @@ impl Books {
         }
     }
 
-    fn check(&self, session: &Session) -> Result<(), TestCaseError> {
+    pub(super) fn check(&self, session: &Session) -> Result<(), TestCaseError> {
         prop_assert_eq!(self.held, session.held_len() as i64, "{:?}", session);
         Ok(())
     }

@@ -23,8 +23,10 @@ use crate::mqtt::properties::{
 use crate::mqtt::reason::ReasonCode;
 
 mod auth;
+mod backlog;
 mod books;
 mod connect;
+mod crash;
 mod ending;
 mod inbound;
 mod inflight;
@@ -91,19 +93,7 @@ impl Bench {
     pub(super) fn handle(&mut self, event: Event) -> Vec<Effect> {
         let mut out = self.handle_verbatim(event);
         out.iter_mut().for_each(without_reason_string);
-        // That each message has one end is for `books`; here it would stand behind every acknowledgement.
-        out.retain(|effect| {
-            !matches!(
-                effect,
-                Effect::Count(
-                    Counted::Delivered
-                        | Counted::DroppedByClient
-                        | Counted::Withheld
-                        | Counted::Repeated
-                        | Counted::DroppedProtocolError
-                )
-            )
-        });
+        out.retain(is_of_interest);
         out
     }
 
@@ -158,6 +148,20 @@ impl Bench {
     pub(super) fn later(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
     }
+}
+
+/// That each message has one end is for `books`; elsewhere it would stand behind every acknowledgement.
+pub(super) fn is_of_interest(effect: &Effect) -> bool {
+    !matches!(
+        effect,
+        Effect::Count(
+            Counted::Delivered
+                | Counted::DroppedByClient
+                | Counted::Withheld
+                | Counted::Repeated
+                | Counted::DroppedProtocolError
+        )
+    )
 }
 
 fn without_reason_string(effect: &mut Effect) {

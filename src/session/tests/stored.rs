@@ -35,7 +35,7 @@ impl Bench {
     }
 }
 
-fn settled(effects: &[Effect]) -> Vec<u64> {
+pub(super) fn settled(effects: &[Effect]) -> Vec<u64> {
     let all = effects.iter().filter_map(|effect| match effect {
         Effect::Settled(seq) => Some(seq.0.get()),
         _ => None,
@@ -51,7 +51,7 @@ fn released_as(place: u64, packet_id: u16) -> Effect {
     Effect::Exchange(seq(place), Exchange::Released(id(packet_id)))
 }
 
-fn queued(qos: QoS, payload: &str) -> Queued {
+pub(super) fn queued(qos: QoS, payload: &str) -> Queued {
     Queued {
         message: Arc::new(message(qos, payload)),
         subscription_ids: Default::default(),
@@ -61,7 +61,7 @@ fn queued(qos: QoS, payload: &str) -> Queued {
     }
 }
 
-fn record_of(away_since_ms: Option<u64>) -> SessionRecord {
+pub(super) fn record_of(away_since_ms: Option<u64>) -> SessionRecord {
     SessionRecord {
         noted_ms: 0,
         client_id: "c".into(),
@@ -72,7 +72,7 @@ fn record_of(away_since_ms: Option<u64>) -> SessionRecord {
     }
 }
 
-fn found(record: SessionRecord) -> Restored {
+pub(super) fn found(record: SessionRecord) -> Restored {
     Restored {
         no: NO,
         record,
