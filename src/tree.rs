@@ -94,8 +94,12 @@ fn sessions(plan: &Plan) -> ChildSpec {
 
 /// Brings back what is stored, and is gone.
 fn revival(plan: &Plan) -> ChildSpec {
-    let below = plan.clone();
-    Revival::spec(plan.control(), move || below.tables())
+    let (below, heirs) = (plan.clone(), plan.clone());
+    Revival::spec(
+        plan.control(),
+        move || below.tables(),
+        move || heirs.has_other_members(),
+    )
 }
 
 /// Doors open last and close first ([`crate::node`] sees to that).

@@ -32,17 +32,19 @@ pub struct Revival;
 
 impl Revival {
     /// The child of `root` between `sessions` and `doors`. `tables` is asked when it starts: they are those of
-    /// the present life of `core`.
+    /// the present life of `core`. Where there are other nodes (`has_heirs`) the wills are theirs: they have
+    /// published them when this one was gone.
     #[must_use]
     pub fn spec(
         control: &ArbiterHandle,
         tables: impl Fn() -> Arc<Tables> + Send + Sync + 'static,
+        has_heirs: impl Fn() -> bool + Send + Sync + 'static,
     ) -> ChildSpec {
-        let init = move || Box::pin(Self::init(tables())) as _;
+        let init = move || Box::pin(Self::init(tables(), has_heirs())) as _;
         ChildSpec::worker_async("revival", control, init).restart(Restart::Temporary)
     }
 
-    async fn init(tables: Arc<Tables>) -> Result<Self, InitError> {
+    async fn init(tables: Arc<Tables>, has_heirs: bool) -> Result<Self, InitError> {
         let Some(storage) = tables.storage.clone() else {
             return Err(InitError::ignore());
         };
@@ -57,7 +59,10 @@ impl Revival {
             };
             let Some(last) = page.last() else { break };
             after = Some(last.no);
-            for restored in page {
+            for mut restored in page {
+                if has_heirs {
+                    restored.record.will = None;
+                }
                 len += 1;
                 if len % TOLD_EVERY == 0 {
                     tracing::info!("{len} sessions are back from the store");

@@ -19,6 +19,7 @@ use crate::broker::keyring::Keyring;
 use crate::broker::tables::{Arbiters, Names, Rules, Shelf, Tables};
 use crate::cluster::Cluster;
 use crate::cluster::gate::TakeControl;
+use crate::cluster::members_file;
 use crate::cluster::stream::LinkTls;
 use crate::config::Config;
 use crate::limits::{REGISTRY_LISTENER_BYTES_MAX, REGISTRY_LISTENERS_MAX};
@@ -210,6 +211,13 @@ impl Plan {
         };
         *lock(&self.wing) = Some(wing.clone());
         wing
+    }
+
+    /// Whether this node remembers other members of a cluster.
+    #[must_use]
+    pub fn has_other_members(&self) -> bool {
+        let members = members_file::load(&self.members_file(), &self.config.name);
+        members.is_ok_and(|members| !members.is_empty())
     }
 
     fn members_file(&self) -> PathBuf {

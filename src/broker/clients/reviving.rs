@@ -34,7 +34,13 @@ pub(super) async fn past_of(storage: Arc<dyn Storage>, client_id: ByteString) ->
     let (answer, answered) = oneshot::channel();
     storage.session_of(&client_id, Box::new(move |found| drop(answer.send(found))));
     match answered.await {
-        Ok(Ok(Some(restored))) => Past::Stored(Box::new(restored), Ticket::default()),
+        Ok(Ok(Some(mut restored))) => {
+            if restored.record.away_since_ms.is_none() {
+                // What the session that has crashed left behind was published when it fell.
+                restored.record.will = None;
+            }
+            Past::Stored(Box::new(restored), Ticket::default())
+        }
         Ok(Ok(None)) => Past::None,
         Ok(Err(error)) => {
             tracing::error!(client = %client_id, %error, "its session begins anew");
