@@ -31,9 +31,9 @@ const TOLD_EVERY: usize = 25_000;
 pub struct Revival;
 
 impl Revival {
-    /// The child of `root` between `sessions` and `doors`. `tables` is asked when it starts: they are those of
-    /// the present life of `core`. Where there are other nodes (`has_heirs`) the wills are theirs: they have
-    /// published them when this one was gone.
+    /// The child of `root` between `sessions` and `doors`. `tables` is asked when it starts: they are those
+    /// of the present life of `core`. Where there are other nodes (`has_heirs`) the wills are theirs: they
+    /// have published them when this one was gone.
     #[must_use]
     pub fn spec(
         control: &ArbiterHandle,
