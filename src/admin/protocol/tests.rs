@@ -206,6 +206,10 @@ fn the_bytes_of_a_rotation_are_frozen() {
         &Request::Rotate(order),
         &format!("0000001b{salt}0000000000000001070000000501"),
     );
+}
+
+#[test]
+fn the_bytes_of_rotations_are_frozen() {
     let rotated = Rotated {
         before: "a".into(),
         after: "b".into(),
