@@ -97,7 +97,7 @@ pub const PEER_DOWN_AFTER: Duration = Duration::from_secs(5);
 pub const SUBACK_WITHIN: Duration = Duration::from_secs(2);
 
 /// First and last pause between attempts to reach a member that is down.
-pub const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+pub const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 
 /// Messages (or [`FORWARD_BATCH_BYTES`], whichever is first) that a peer gathers into one batch.
 pub const FORWARD_BATCH_LEN: usize = 256;

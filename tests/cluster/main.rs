@@ -6,6 +6,7 @@ mod harness;
 
 mod check;
 mod check_faults;
+mod cutting;
 mod death;
 mod discovery;
 mod drift;
@@ -19,6 +20,7 @@ mod retained;
 mod rotation;
 mod routes;
 mod shared;
+mod soak;
 mod suback;
 mod trust;
 mod trust_leaks;

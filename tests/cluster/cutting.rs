@@ -1,0 +1,133 @@
+//! A link whose connection is reset again and again, each time 100 ms after it is back: no message of QoS 1
+//! is lost, none comes twice.
+//!
+//! The kernel resets it (`ss -K`), which needs root; skipped with the reason where that cannot be done.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use ermine::mqtt::packet::QoS;
+
+use crate::harness::client::{Client, Options};
+use crate::harness::host::{Host, Node, text};
+use crate::{await_route, cluster};
+
+/// How long a connection lives.
+const CUT_AFTER: Duration = Duration::from_millis(100);
+
+/// Resets that hit a connection, unless `ERMINE_LINK_CUTS` says otherwise.
+const CUTS: usize = 40;
+
+const PUBLISHERS: usize = 3;
+
+/// The last word of a publisher.
+const END: &str = "end";
+
+/// Resets what other nodes have open to these ports; how many connections that were, or why it cannot be
+/// done.
+fn reset(ports: &[u64]) -> Result<usize, String> {
+    let ports: Vec<String> = ports.iter().map(|port| format!("dport = :{port}")).collect();
+    let filter = format!("( {} )", ports.join(" or "));
+    let mut command = Command::new("ss");
+    command.args(["-K", "-H", "-t", "state", "established", &filter]);
+    let output = command
+        .output()
+        .map_err(|error| format!("ss does not run: {error}"))?;
+    let complaint = text(&output.stderr);
+    if !output.status.success() || !complaint.trim().is_empty() {
+        return Err(format!("ss -K: {}", complaint.trim()));
+    }
+    Ok(text(&output.stdout).lines().count())
+}
+
+/// Where the nodes take links.
+fn ports(host: &Host) -> Vec<u64> {
+    let names = host.json(&["names"]);
+    let names = names.as_array().expect("an array");
+    names
+        .iter()
+        .map(|name| name["port"].as_u64().expect("a port"))
+        .collect()
+}
+
+/// Publishes numbers until it is told to stop; how many were acknowledged.
+fn publish(node: &Node, publisher: usize, stopped: impl Fn() -> bool) -> usize {
+    let topic = format!("cut/{publisher}");
+    let mut client = Options::new(&topic).connect(node.mqtt);
+    let mut sent = 0;
+    while !stopped() {
+        client.publish(&topic, &sent.to_string(), QoS::AtLeastOnce);
+        sent += 1;
+    }
+    client.publish(&topic, END, QoS::AtLeastOnce);
+    sent
+}
+
+/// Reads until every publisher has said its last word: how many of each came, in order and once each.
+fn read(subscriber: &mut Client) -> BTreeMap<String, usize> {
+    let (mut came, mut ended) = (BTreeMap::new(), 0);
+    while ended < PUBLISHERS {
+        let message = subscriber.message();
+        let (topic, payload) = (message.topic.to_string(), text(&message.payload));
+        let next: &mut usize = came.entry(topic.clone()).or_default();
+        if payload == END {
+            ended += 1;
+        } else {
+            assert_eq!(payload, next.to_string(), "{topic}: what came is what is next");
+            *next += 1;
+        }
+    }
+    subscriber.assert_quiet();
+    came
+}
+
+#[test]
+fn a_link_that_is_reset_every_100_ms_loses_no_message_of_qos_1_and_doubles_none() {
+    let host = Host::new();
+    let nodes = cluster(&host, 2);
+    let ports = ports(&host);
+    let (from, to) = (&nodes[0], &nodes[1]);
+    let mut subscriber = Options::new("s").connect(to.mqtt);
+    subscriber.subscribe("cut/#", QoS::AtLeastOnce);
+    await_route(&host, &from.name, "cut/#", &[&to.name]);
+    let mark = from.log.len();
+    if let Err(why) = reset(&ports) {
+        return eprintln!("skipped: connections cannot be reset here: {why}");
+    }
+    from.log.wait_after(mark, "it goes on", |line| {
+        line.contains("is back over a new connection")
+    });
+
+    let wanted = std::env::var("ERMINE_LINK_CUTS").map_or(CUTS, |cuts| cuts.parse().expect("a number"));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stopped = || stop.load(std::sync::atomic::Ordering::Relaxed);
+    let (sent, came) = std::thread::scope(|scope| {
+        let publishing: Vec<_> = (0..PUBLISHERS)
+            .map(|number| scope.spawn(move || publish(from, number, stopped)))
+            .collect();
+        let reading = scope.spawn(move || read(&mut subscriber));
+        let (_ticking, ticks) = channel::<()>();
+        for _ in 0..wanted {
+            // The pace is what is tested; the channel never speaks.
+            assert_eq!(ticks.recv_timeout(CUT_AFTER), Err(RecvTimeoutError::Timeout));
+            let mark = from.log.len();
+            reset(&ports).expect("as before");
+            from.log.wait_after(mark, "it goes on", |line| {
+                line.contains("is back over a new connection")
+            });
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let sent: Vec<usize> = publishing
+            .into_iter()
+            .map(|one| one.join().expect("all acknowledged"))
+            .collect();
+        (sent, reading.join().expect("in order and once each"))
+    });
+    eprintln!("{wanted} resets, {} messages", sent.iter().sum::<usize>());
+    for (number, sent) in sent.into_iter().enumerate() {
+        assert_eq!(came[&format!("cut/{number}")], sent, "of publisher {number}");
+        assert!(sent > 0, "publisher {number} got none through");
+    }
+}
