@@ -1,11 +1,11 @@
 //! What a message goes through where a session that outlasts the process gets it.
 //!
-//! 1. The desk notes it for each of those sessions, before they see it ([`Office::keep`]).
+//! 1. The desk notes it for each of those sessions, before they see it (`Office::keep`).
 //! 2. Its share in the publication comes back with [`Kept::Noted`]. When all shares are in, the publication
 //!    waits at a gate until the store has committed, and only then its publisher is answered.
 //! 3. A QoS 2 publication is sealed there: what it brought becomes safe together with its packet identifier.
 //!    Until it is safe it stays in the
-//!    pens of its receivers ([`Pen`]), for a client that had it already could
+//!    pens of its receivers (`Pen`), for a client that had it already could
 //!    not tell it from what the publisher sends again after a crash `[MQTT-4.3.3-10]`.
 //!
 //! While the store fails, nothing is promised: the publisher is refused with 0x97, and messages for clients

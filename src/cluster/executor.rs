@@ -22,7 +22,7 @@
 //! | is back, the same process in a new life | forgotten: it publishes them itself | likewise |
 //!
 //! What is told is numbered and acknowledged, one part at a time for each node: a burst of CONNECTs, or a
-//! million wills for a node that came, is no more than [`PART_BYTES`] on its way.
+//! million wills for a node that came, is no more than `PART_BYTES` on its way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
