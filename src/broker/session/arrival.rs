@@ -14,7 +14,8 @@ use crate::session::lasting::Restored;
 /// A socket whose CONNECT has been read and allowed, on its way to its session.
 #[derive(Debug)]
 pub struct Arrival {
-    /// The CONNECT and what the client is allowed; goes into [`Event::Attach`](crate::session::event::Event::Attach).
+    /// The CONNECT and what the client is allowed; goes into
+    /// [`Event::Attach`](crate::session::event::Event::Attach).
     pub attach: Box<Attach>,
     /// The transport, off every event loop.
     pub transport: Parked,
