@@ -81,7 +81,7 @@ fn a_flipped_byte_is_found_out_and_costs_what_stands_beside_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let bytes = filled(dir.path());
     assert_eq!(served(dir.path(), &bytes), Some(SESSIONS * MESSAGES));
-    let (mut most, mut refused, mut hurt) = (0, 0, 0);
+    let (mut costs, mut refused, mut hurt) = (Vec::new(), 0, 0);
     let places = (0..32).map(|at| at * bytes.len() / 32 + 17 * (at + 1) % 4096);
     for at in places {
         let mut damaged = bytes.clone();
@@ -90,16 +90,19 @@ fn a_flipped_byte_is_found_out_and_costs_what_stands_beside_it() {
         match served(dir.path(), &damaged) {
             Some(found) => {
                 hurt += u64::from(found < SESSIONS * MESSAGES);
-                most = most.max(SESSIONS * MESSAGES - found);
+                costs.push(SESSIONS * MESSAGES - found);
             }
             None => refused += 1,
         }
     }
     assert!(hurt > 5, "only {hurt} of 32 flipped bytes hurt a message");
     assert!(refused <= 2, "{refused} of 32 flipped bytes cost everything");
+    costs.sort_unstable();
+    // A byte near the root of the tree costs what hangs there; that is told as well.
+    let middle = costs[costs.len() / 2];
     assert!(
-        most < SESSIONS * MESSAGES / 2,
-        "one flipped byte cost {most} messages"
+        middle < SESSIONS * MESSAGES / 10,
+        "half of the flipped bytes cost {middle} messages and more"
     );
 }
 
