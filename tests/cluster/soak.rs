@@ -195,6 +195,8 @@ impl Rig {
     /// One cycle; `false` if it cannot be done here.
     fn cycle(&mut self, number: usize, kind: Kind) -> bool {
         let topic = format!("soak/{number}");
+        // A node that has just come back forwards once it has the route.
+        await_route(&self.host, N3, "soak/#", &[&self.nodes[1].name]);
         let publisher = Publisher::start(self.n3().mqtt, topic.clone());
         publisher.await_more(10);
         let marks = self.marks();
