@@ -19,7 +19,7 @@ use std::io;
 use std::net::ToSocketAddrs;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use actix_rt::{Arbiter, System};
 use supervisors::{ExitReason, Root, TerminateChild, TreeOptions};
@@ -300,6 +300,7 @@ async fn drain(plan: &Plan, root: &Root) -> ExitCode {
         door.close();
     }
     plan.stopping.store(true, Relaxed);
+    plan.tables().closing.store(true, SeqCst);
     for part in ["doors", "sessions"] {
         let stopped = timeout(DRAIN_STEP_WITHIN, plan.root.call(TerminateChild::new(part))).await;
         if !matches!(stopped, Ok(Ok(Ok(())))) {

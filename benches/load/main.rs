@@ -10,6 +10,7 @@
 
 mod process;
 mod scenario;
+mod stored;
 mod tally;
 mod wire;
 
@@ -64,6 +65,15 @@ fn median(rounds: &[Found], of: impl Fn(&Found) -> f64) -> f64 {
     values[values.len() / 2]
 }
 
+/// A figure, if it could be had.
+fn known(figure: f64, decimals: usize) -> String {
+    if figure.is_nan() {
+        "–".into()
+    } else {
+        format!("{figure:.decimals$}")
+    }
+}
+
 fn report(scenario: &str, idle: bool, broker: &Broker, rounds: &[Found]) {
     let cpu = |found: &Found| found.cpu_us;
     let least = rounds.iter().map(cpu).fold(f64::INFINITY, f64::min);
@@ -76,21 +86,24 @@ fn report(scenario: &str, idle: bool, broker: &Broker, rounds: &[Found]) {
     };
     let sum = |of: fn(&Found) -> u64| rounds.iter().map(of).sum::<u64>();
     println!(
-        "| {scenario} | {} | {:.0} | {:.2} | {least:.2}–{most:.2} | {memory} | {} / {} / {} |",
+        "| {scenario} | {} | {:.0} | {:.2} | {least:.2}–{most:.2} | {memory} | {} / {} / {} | {} | {} |",
         broker.name,
         median(rounds, |found| found.per_s),
         median(rounds, cpu),
         sum(|found| found.lost),
         sum(|found| found.duplicates),
         sum(|found| found.disorder),
+        known(median(rounds, |found| found.syncs), 4),
+        known(median(rounds, |found| found.written), 0),
     );
 }
 
 async fn run(plan: Plan) {
     println!(
-        "| scenario | broker | per second | CPU µs each | least–most | memory | lost / twice / disorder |"
+        "| scenario | broker | per second | CPU µs each | least–most | memory | lost / twice / disorder | \
+         syncs each | bytes to disk each |"
     );
-    println!("|---|---|---:|---:|---:|---:|---|");
+    println!("|---|---|---:|---:|---:|---:|---|---:|---:|");
     for (number, scenario) in ALL.iter().enumerate() {
         let wanted = plan.only.is_empty() || plan.only.iter().any(|part| scenario.name.contains(&**part));
         if !wanted {

@@ -1,6 +1,8 @@
 //! What a broker's process costs, from `/proc`.
 
 use std::fs;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
 
 /// A broker that is measured.
 #[derive(Clone)]
@@ -31,5 +33,70 @@ impl Broker {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         line.and_then(|line| line.split_whitespace().next()?.parse().ok())
             .unwrap_or(f64::NAN)
+    }
+}
+
+/// What a broker does to the disk from here on.
+pub(crate) struct Disk {
+    broker: Broker,
+    written: f64,
+    /// `perf stat`, which counts the calls of fsync and fdatasync; not everywhere there, or allowed.
+    counting: Option<Child>,
+}
+
+impl Broker {
+    pub(crate) fn disk(&self) -> Disk {
+        let counting = self.pid.and_then(|pid| {
+            Command::new("perf")
+                .args(["stat", "-x", ";", "-e"])
+                .arg("syscalls:sys_enter_fsync,syscalls:sys_enter_fdatasync")
+                .args(["-p", &pid.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .ok()
+        });
+        Disk {
+            broker: self.clone(),
+            written: self.written(),
+            counting,
+        }
+    }
+
+    /// Bytes that its writes have made dirty, as the kernel counts them.
+    fn written(&self) -> f64 {
+        let Some(pid) = self.pid else { return f64::NAN };
+        let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        line.and_then(|line| line.parse().ok()).unwrap_or(f64::NAN)
+    }
+}
+
+impl Disk {
+    /// Syncs and bytes since then; NaN where nobody can tell.
+    pub(crate) fn used(self) -> (f64, f64) {
+        let written = self.broker.written() - self.written;
+        let Some(mut counting) = self.counting else {
+            return (f64::NAN, written);
+        };
+        let pid = counting.id().to_string();
+        let _ = Command::new("kill").args(["-INT", &pid]).status();
+        let mut told = String::new();
+        if let Some(mut stderr) = counting.stderr.take() {
+            let _ = stderr.read_to_string(&mut told);
+        }
+        let _ = counting.wait();
+        let counts: Vec<f64> = told
+            .lines()
+            .filter(|line| line.contains("sys_enter_f"))
+            .filter_map(|line| line.split(';').next()?.parse().ok())
+            .collect();
+        let syncs = if counts.is_empty() {
+            f64::NAN
+        } else {
+            counts.iter().sum()
+        };
+        (syncs, written)
     }
 }

@@ -9,11 +9,12 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use crate::process::Broker;
+use crate::stored::{self, Away, Furnish};
 use crate::tally::{Awaited, Tally, add};
 use crate::wire::{Template, Wire};
 
 /// What is not measured: connections warm up, caches fill.
-const WARM_UP: Duration = Duration::from_millis(300);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(300);
 
 /// How long what is under way at the end may take to come; what has not come then is lost.
 const LAST_ORDERS: Duration = Duration::from_secs(5);
@@ -36,6 +37,8 @@ pub(crate) struct Traffic {
     pub(crate) flood: bool,
     /// Receivers (of the first groups) that read 4 KiB every 20 ms.
     pub(crate) slow: usize,
+    /// Receivers whose sessions last.
+    pub(crate) lasting: bool,
 }
 
 /// What is run.
@@ -47,6 +50,10 @@ pub(crate) enum Kind {
         clients: usize,
         subscribe: bool,
     },
+    /// Messages for subscribers that are away, which then come and get them.
+    Away(Away),
+    /// Sessions and retained messages that are left behind.
+    Furnish(Furnish),
 }
 
 /// A scenario with its name in the table.
@@ -63,6 +70,7 @@ const PAIRS: Traffic = Traffic {
     burst: 1,
     flood: false,
     slow: 0,
+    lasting: false,
 };
 const FAN_OUT: Traffic = Traffic {
     groups: 1,
@@ -80,10 +88,27 @@ const FLOOD: Traffic = Traffic {
     ..PAIRS
 };
 
+/// The same to subscribers whose sessions last: 100 of them, or one topic for all of them.
+const STORED: Traffic = Traffic {
+    qos: 1,
+    lasting: true,
+    ..PAIRS
+};
+
 const fn traffic(name: &'static str, traffic: Traffic) -> Scenario {
     Scenario {
         name,
         kind: Kind::Traffic(traffic),
+    }
+}
+
+const fn away(name: &'static str, subscribers: usize, messages: Option<u64>) -> Scenario {
+    Scenario {
+        name,
+        kind: Kind::Away(Away {
+            subscribers,
+            messages,
+        }),
     }
 }
 
@@ -149,6 +174,34 @@ pub(crate) const ALL: &[Scenario] = &[
             ..FAN_IN
         },
     ),
+    traffic("stored/pairs/qos1/single", STORED),
+    traffic("stored/pairs/qos1/burst16", Traffic { burst: 16, ..STORED }),
+    traffic(
+        "stored/pairs/qos2/burst16",
+        Traffic {
+            qos: 2,
+            burst: 16,
+            ..STORED
+        },
+    ),
+    traffic(
+        "stored/fan-out/qos1/burst16",
+        Traffic {
+            groups: 1,
+            receivers: 100,
+            burst: 16,
+            ..STORED
+        },
+    ),
+    away("stored/away/100", 100, None),
+    away("stored/away/million", 1, Some(1_000_000)),
+    Scenario {
+        name: "stored/furnish",
+        kind: Kind::Furnish(Furnish {
+            sessions: 100_000,
+            retained: 1_000_000,
+        }),
+    },
     idle("idle/5000", false),
     idle("idle/5000-subscribed", true),
 ];
@@ -165,6 +218,10 @@ pub(crate) struct Found {
     pub(crate) lost: u64,
     pub(crate) duplicates: u64,
     pub(crate) disorder: u64,
+    /// Calls of fsync and fdatasync for each of them.
+    pub(crate) syncs: f64,
+    /// Bytes that were given to the disk for each of them.
+    pub(crate) written: f64,
 }
 
 /// Runs one scenario once.
@@ -172,21 +229,24 @@ pub(crate) async fn run(broker: &Broker, kind: Kind, tag: &str, length: Duration
     match kind {
         Kind::Traffic(traffic) => run_traffic(broker, traffic, tag, length).await,
         Kind::Idle { clients, subscribe } => run_idle(broker, clients, subscribe, tag).await,
+        Kind::Away(away) => stored::run_away(broker, away, tag, length).await,
+        Kind::Furnish(furnish) => stored::run_furnish(broker, furnish, tag).await,
     }
 }
 
 /// Opens `count` clients; with a filter for each, they subscribe to it.
-async fn open(
+pub(crate) async fn open(
     broker: &Broker,
     tag: String,
     count: usize,
+    clean: bool,
     filter: impl Fn(usize) -> Option<(String, u8)>,
 ) -> io::Result<Vec<Wire>> {
     let (mut opening, mut open) = (JoinSet::new(), Vec::with_capacity(count));
     for index in 0..count {
         let (at, id, filter) = (broker.at.clone(), format!("{tag}-{index}"), filter(index));
         opening.spawn_local(async move {
-            let mut wire = Wire::connect(&at, &id).await?;
+            let mut wire = Wire::connect(&at, &id, clean).await?;
             if let Some((filter, qos)) = filter {
                 wire.subscribe(&filter, qos).await?;
             }
@@ -211,7 +271,7 @@ async fn open(
 async fn run_idle(broker: &Broker, clients: usize, subscribe: bool, tag: &str) -> io::Result<Found> {
     let (rss, cpu, begin) = (broker.rss_kib(), broker.cpu_s(), Instant::now());
     let filter = |index| subscribe.then(|| (format!("{tag}/idle/{index}"), 0));
-    let open = open(broker, format!("{tag}-idle"), clients, filter).await?;
+    let open = open(broker, format!("{tag}-idle"), clients, true, filter).await?;
     let took = begin.elapsed();
     let cpu = broker.cpu_s() - cpu;
     sleep(SETTLE).await;
@@ -219,6 +279,8 @@ async fn run_idle(broker: &Broker, clients: usize, subscribe: bool, tag: &str) -
         per_s: clients as f64 / took.as_secs_f64(),
         cpu_us: cpu * 1e6 / clients as f64,
         rss_kib: (broker.rss_kib() - rss) / clients as f64,
+        syncs: f64::NAN,
+        written: f64::NAN,
         ..Found::default()
     };
     drop(open);
@@ -271,8 +333,15 @@ async fn set_up(broker: &Broker, traffic: Traffic, tag: &str) -> io::Result<Floo
     } = traffic;
     let topic = |group: usize| format!("{tag}/{group}");
     let filter = |index: usize| Some((topic(index / receivers), qos));
-    let subscribed = open(broker, format!("{tag}-r"), groups * receivers, filter).await?;
-    let publishing = open(broker, format!("{tag}-s"), groups * senders, |_| None).await?;
+    let subscribed = open(
+        broker,
+        format!("{tag}-r"),
+        groups * receivers,
+        !traffic.lasting,
+        filter,
+    )
+    .await?;
+    let publishing = open(broker, format!("{tag}-s"), groups * senders, true, |_| None).await?;
     let (mut subscribed, mut publishing) = (subscribed.into_iter(), publishing.into_iter());
     for group in 0..groups {
         let awaited: Rc<[Awaited]> = (0..senders).map(|_| Awaited::default()).collect();
@@ -358,9 +427,11 @@ async fn run_traffic(broker: &Broker, traffic: Traffic, tag: &str, length: Durat
             sleep(Duration::from_millis(50)).await;
         }
     });
+    let disk = broker.disk();
     sleep(length).await;
     let (delivered, took) = (floor.delivered() - delivered, begin.elapsed().as_secs_f64());
     let cpu = broker.cpu_s() - cpu;
+    let (syncs, written) = disk.used();
     watch.abort();
     floor.stop.set(true);
     let ended = timeout(LAST_ORDERS, async {
@@ -385,5 +456,7 @@ async fn run_traffic(broker: &Broker, traffic: Traffic, tag: &str, length: Durat
         lost,
         duplicates: floor.sum(|tally| tally.duplicates.get()),
         disorder: floor.sum(|tally| tally.disorder.get() + tally.strange.get()),
+        syncs: syncs / delivered as f64,
+        written: written / delivered as f64,
     })
 }

@@ -76,8 +76,8 @@ fn string(out: &mut Vec<u8>, text: &str) {
 }
 
 impl Wire {
-    /// Connects with a clean session and waits for the CONNACK.
-    pub(crate) async fn connect(at: &str, client_id: &str) -> io::Result<Self> {
+    /// Connects and waits for the CONNACK. A session that is not clean stays when its connection ends.
+    pub(crate) async fn connect(at: &str, client_id: &str, clean: bool) -> io::Result<Self> {
         let socket = TcpStream::connect(at).await?;
         socket.set_nodelay(true)?;
         let mut wire = Self {
@@ -87,7 +87,7 @@ impl Wire {
         };
         let mut body = Vec::new();
         string(&mut body, "MQTT");
-        body.extend([4, 2, 0, 0]);
+        body.extend([4, u8::from(clean) << 1, 0, 0]);
         string(&mut body, client_id);
         wire.output.extend([0x10, body.len() as u8]);
         wire.output.append(&mut body);
@@ -96,6 +96,14 @@ impl Wire {
             [0x20, 2, _, 0] => Ok(wire),
             _ => Err(io::Error::other("the CONNECT was refused")),
         }
+    }
+
+    /// Says goodbye, so that nothing that was sent before is lost.
+    pub(crate) async fn disconnect(mut self) -> io::Result<()> {
+        self.output.extend([0xE0, 0]);
+        self.flush().await?;
+        while self.fill().await.is_ok() {}
+        Ok(())
     }
 
     /// Subscribes and waits for the SUBACK.
@@ -132,7 +140,15 @@ impl Wire {
         self.flush().await
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
+    /// Appends a retained PUBLISH with QoS 1.
+    pub(crate) fn retain(&mut self, topic: &str, number: u64) {
+        let mut template = Template::new(0, topic, 1);
+        template.packet[0] |= 1;
+        template.next = number;
+        template.append(&mut self.output);
+    }
+
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
         if !self.output.is_empty() {
             self.socket.write_all(&self.output).await?;
             self.output.clear();

@@ -9,6 +9,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::task::Waker;
 
 use ahash::AHashMap;
@@ -239,7 +240,9 @@ impl Office {
             self.counters().unrouted.one();
             // Of what is retained somebody may still have to be waited for.
             let Some(receipt) = receipt else {
-                return Some(PublishOutcome::NoSubscribers);
+                // Those that it has may have been stopped just now.
+                let closing = self.tables().closing.load(SeqCst);
+                return (!closing).then_some(PublishOutcome::NoSubscribers);
             };
             self.receipts.borrow_mut().unrouted(receipt);
             self.complete(receipt, Kept::Nothing, self.me() as u16);
@@ -474,6 +477,11 @@ impl Office {
 
     /// One share of a publication of this arbiter is complete, over there.
     pub(super) fn complete(&self, receipt: Receipt, kept: Kept, from: u16) {
+        if self.tables().closing.load(SeqCst) {
+            // A session that was stopped may have missed it, or that of its publisher cannot note it: it is
+            // sent again to the next life of the node, and was not there before.
+            return;
+        }
         let complete = self.receipts.borrow_mut().complete(receipt, kept, from);
         match complete {
             Some(Complete::Answer(finished)) => finished.answer(),

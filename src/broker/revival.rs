@@ -1,6 +1,6 @@
 //! The revival: brings the stored sessions back, before any door opens.
 //!
-//! Parent:   root (rest_for_one), temporary; its start is its work, then it is gone
+//! Parent:   root (rest_for_one), transient; its start is its work, then it is gone
 //! Owns:     nothing
 //! Asked by: nobody
 //! Tells:    Clients ([`Revive`])
@@ -41,7 +41,7 @@ impl Revival {
         has_heirs: impl Fn() -> bool + Send + Sync + 'static,
     ) -> ChildSpec {
         let init = move || Box::pin(Self::init(tables(), has_heirs())) as _;
-        ChildSpec::worker_async("revival", control, init).restart(Restart::Temporary)
+        ChildSpec::worker_async("revival", control, init).restart(Restart::Transient)
     }
 
     async fn init(tables: Arc<Tables>, has_heirs: bool) -> Result<Self, InitError> {

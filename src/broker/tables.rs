@@ -207,6 +207,9 @@ pub struct Tables {
     pub client_limits: ClientLimits,
     /// The arbiters on which something waits for the store, one flag for each.
     pub(super) awaiting_store: Arc<[AtomicBool]>,
+    /// The node stops: nobody is promised anything any more. Who is waited for ends one after the other, and
+    /// what one of them did not get must be sent again to all.
+    pub closing: AtomicBool,
     /// Whether the retained messages of the store are in `retained`; written by the retainer.
     pub retained_read: AtomicBool,
     /// Client id → session; written by Clients.
@@ -285,6 +288,7 @@ impl Tables {
             storage,
             client_limits: rules.client,
             awaiting_store,
+            closing: AtomicBool::new(false),
             retained_read: AtomicBool::new(false),
             rules,
             for_clients: Tray::default(),

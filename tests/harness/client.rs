@@ -123,16 +123,21 @@ impl Options {
                 properties: Default::default(),
             },
         };
-        client.send(&Packet::Connect(Box::new(self.connect)));
+        client.try_send(&Packet::Connect(Box::new(self.connect)))?;
         Ok(client)
     }
 }
 
 impl Client {
     pub fn send(&mut self, packet: &Packet) {
+        self.try_send(packet).expect("written");
+    }
+
+    /// The same where the server may be gone.
+    pub fn try_send(&mut self, packet: &Packet) -> std::io::Result<()> {
         let mut out = Vec::new();
         codec::encode(packet, self.version, &mut out).expect("an encodable packet");
-        self.send_bytes(&out);
+        self.socket.write_all(&out)
     }
 
     /// The same to a server that may have died.

@@ -139,6 +139,16 @@ impl Host {
         node
     }
 
+    /// Starts `name` again where it was, without waiting for it: its clients know no other address.
+    pub fn spawn_at(&self, address: SocketAddr, name: &str, more: &[&str]) -> Node {
+        let listen = address.to_string();
+        let mut arguments = vec!["--listen", &listen];
+        arguments.extend(more);
+        let mut node = self.spawn(name, &arguments);
+        node.mqtt = address;
+        node
+    }
+
     /// Starts `name` without waiting for it.
     pub fn spawn(&self, name: &str, more: &[&str]) -> Node {
         self.spawn_by(self.ermine(), name, more)

@@ -1,0 +1,176 @@
+//! What is stored: messages for subscribers that are away, and what a broker has to find again when it
+//! starts.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::process::Broker;
+use crate::scenario::{Found, WARM_UP, open};
+use crate::tally::{Awaited, Tally};
+use crate::wire::{Template, Wire};
+
+/// Publications that a sender has under way.
+const WINDOW: u64 = 16;
+
+/// … if it sends a given number of messages.
+const LONG_WINDOW: u64 = 256;
+
+/// How long nothing may come while something is missing.
+const LAST_ORDERS: Duration = Duration::from_secs(10);
+
+/// Subscribers that are away, a sender for each.
+#[derive(Clone, Copy)]
+pub(crate) struct Away {
+    pub(crate) subscribers: usize,
+    /// Messages of each sender; `None`: as many as go in the time of the measurement.
+    pub(crate) messages: Option<u64>,
+}
+
+/// What is left behind.
+#[derive(Clone, Copy)]
+pub(crate) struct Furnish {
+    /// Sessions that last, with a subscription each.
+    pub(crate) sessions: usize,
+    /// Retained messages of 64 bytes.
+    pub(crate) retained: u64,
+}
+
+/// Fills the queues with QoS 1, which is what is measured, then has them drained and says how long it took.
+pub(crate) async fn run_away(broker: &Broker, away: Away, tag: &str, length: Duration) -> io::Result<Found> {
+    let topic = |group: usize| format!("{tag}/{group}");
+    let id = format!("{tag}-away");
+    let filter = |index: usize| Some((topic(index), 1));
+    for wire in open(broker, id.clone(), away.subscribers, false, filter).await? {
+        wire.disconnect().await?;
+    }
+    let senders = open(broker, format!("{tag}-s"), away.subscribers, true, |_| None).await?;
+    let (stop, acked) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+    let (mut sending, mut templates) = (JoinSet::new(), Vec::new());
+    if away.messages.is_none() {
+        sleep(WARM_UP).await;
+    }
+    let (cpu, disk, begin) = (broker.cpu_s(), broker.disk(), Instant::now());
+    for (group, wire) in senders.into_iter().enumerate() {
+        let template = Template::new(0, &topic(group), 1);
+        sending.spawn_local(fill(wire, template, away.messages, stop.clone(), acked.clone()));
+    }
+    if away.messages.is_none() {
+        sleep(length).await;
+        stop.set(true);
+    }
+    while let Some(sent) = sending.join_next().await {
+        templates.push(sent.map_err(io::Error::other)??);
+    }
+    let (took, cpu) = (begin.elapsed().as_secs_f64(), broker.cpu_s() - cpu);
+    let (syncs, written) = disk.used();
+    let (sent, rss_kib) = (acked.get(), broker.rss_kib());
+    let mut found = drain(broker, away, &id, sent).await?;
+    found.per_s = sent as f64 / took;
+    found.cpu_us = cpu * 1e6 / sent as f64;
+    found.rss_kib = rss_kib;
+    found.syncs = syncs / sent as f64;
+    found.written = written / sent as f64;
+    Ok(found)
+}
+
+/// Publishes and awaits acknowledgements; how many messages.
+async fn fill(
+    mut wire: Wire,
+    mut template: Template,
+    messages: Option<u64>,
+    stop: Rc<Cell<bool>>,
+    acked: Rc<Cell<u64>>,
+) -> io::Result<u64> {
+    let acks = Tally::default();
+    let window = if messages.is_some() { LONG_WINDOW } else { WINDOW };
+    let enough = |next: u64| stop.get() || messages.is_some_and(|messages| next >= messages);
+    loop {
+        let under_way = template.next - acks.acked.get();
+        if !enough(template.next) && under_way <= window / 2 {
+            let left = messages.map_or(u64::MAX, |messages| messages - template.next);
+            wire.publish(&mut template, (window - under_way).min(left))
+                .await?;
+        } else if under_way == 0 {
+            acked.set(acked.get() + template.next);
+            return Ok(template.next);
+        }
+        wire.take(&acks).await?;
+    }
+}
+
+/// The subscribers come and get what lies there for them.
+async fn drain(broker: &Broker, away: Away, id: &str, sent: u64) -> io::Result<Found> {
+    let (cpu, begin) = (broker.cpu_s(), Instant::now());
+    let (mut coming, mut tallies) = (JoinSet::new(), Vec::new());
+    for mut wire in open(broker, id.to_owned(), away.subscribers, false, |_| None).await? {
+        let awaited: Rc<[Awaited]> = Rc::new([Awaited::default()]);
+        let tally = Rc::new(Tally::new(&awaited));
+        tallies.push(tally.clone());
+        coming.spawn_local(async move { while wire.take(&tally).await.is_ok() {} });
+    }
+    let sum = |of: fn(&Tally) -> u64| tallies.iter().map(|tally| of(tally)).sum::<u64>();
+    let (mut came, mut moved) = (0, Instant::now());
+    while sum(Tally::distinct) < sent && moved.elapsed() < LAST_ORDERS {
+        let now = sum(Tally::distinct);
+        if now != came {
+            (came, moved) = (now, Instant::now());
+        }
+        // Whatever ends a reader is a loss, and found out below.
+        let _ = timeout(Duration::from_millis(5), coming.join_next()).await;
+    }
+    let (took, cpu) = (begin.elapsed().as_secs_f64(), broker.cpu_s() - cpu);
+    eprintln!(
+        "{}: {} drained in {took:.2} s, {:.0} per second, {:.2} µs each, {:.1} MiB",
+        broker.name,
+        sum(Tally::distinct),
+        sum(Tally::distinct) as f64 / took,
+        cpu * 1e6 / sum(Tally::distinct).max(1) as f64,
+        broker.rss_kib() / 1024.0
+    );
+    Ok(Found {
+        lost: sent.saturating_sub(sum(Tally::distinct)),
+        duplicates: sum(|tally| tally.duplicates.get()),
+        disorder: sum(|tally| tally.disorder.get() + tally.strange.get()),
+        ..Found::default()
+    })
+}
+
+/// Leaves sessions and retained messages behind; what is measured is making them.
+pub(crate) async fn run_furnish(broker: &Broker, furnish: Furnish, tag: &str) -> io::Result<Found> {
+    let (cpu, disk, begin) = (broker.cpu_s(), broker.disk(), Instant::now());
+    let mut made = 0;
+    while made < furnish.sessions {
+        let some = (furnish.sessions - made).min(2000);
+        let filter = |index: usize| Some((format!("{tag}/own/{}", made + index), 1));
+        for wire in open(broker, format!("{tag}-{made}"), some, false, filter).await? {
+            drop(wire);
+        }
+        made += some;
+    }
+    let mut wire = Wire::connect(&broker.at, &format!("{tag}-keeper"), true).await?;
+    let acks = Tally::default();
+    let mut sent = 0;
+    while acks.acked.get() < furnish.retained {
+        while sent < furnish.retained && sent - acks.acked.get() < LONG_WINDOW {
+            wire.retain(&format!("{tag}/kept/{sent}"), sent);
+            sent += 1;
+        }
+        wire.flush().await?;
+        wire.take(&acks).await?;
+    }
+    let made = furnish.sessions as f64 + furnish.retained as f64;
+    let (syncs, written) = disk.used();
+    Ok(Found {
+        per_s: made / begin.elapsed().as_secs_f64(),
+        cpu_us: (broker.cpu_s() - cpu) * 1e6 / made,
+        rss_kib: broker.rss_kib(),
+        syncs: syncs / made,
+        written: written / made,
+        ..Found::default()
+    })
+}
