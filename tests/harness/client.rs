@@ -140,13 +140,6 @@ impl Client {
         self.socket.write_all(&out)
     }
 
-    /// The same to a server that may have died.
-    pub fn try_send(&mut self, packet: &Packet) -> std::io::Result<()> {
-        let mut out = Vec::new();
-        codec::encode(packet, self.version, &mut out).expect("an encodable packet");
-        self.socket.write_all(&out)
-    }
-
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).expect("written");
     }
