@@ -63,7 +63,7 @@ pub(super) fn queued(qos: QoS, payload: &str) -> Queued {
 
 pub(super) fn record_of(away_since_ms: Option<u64>) -> SessionRecord {
     SessionRecord {
-        noted_ms: 0,
+        noted_ms: WALL_MS,
         client_id: "c".into(),
         version: ProtocolVersion::V5,
         expiry_interval_s: 100,
