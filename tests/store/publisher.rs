@@ -56,7 +56,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn new(no: usize, world: &Arc<World>) -> Self {
         let who = format!("publisher-{no}");
-        let options = if no % 2 == 0 {
+        let options = if no.is_multiple_of(2) {
             Options::v5(&who)
         } else {
             Options::new(&who)

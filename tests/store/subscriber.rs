@@ -57,7 +57,7 @@ impl Subscriber {
     pub(crate) fn new(no: usize, world: &Arc<World>, habit: Habit) -> Self {
         let who = format!("subscriber-{no}");
         // To start over and last is a thing of 5.0: a clean session of 3.1.1 ends with its connection.
-        let options = if no % 2 == 0 || habit == Habit::StartsOver {
+        let options = if no.is_multiple_of(2) || habit == Habit::StartsOver {
             Options::v5(&who)
         } else {
             Options::new(&who)
