@@ -99,8 +99,8 @@ fn a_long_queue_lies_on_the_disk_and_is_drained_in_order() {
     let grown_again = house.resident().saturating_sub(empty);
     let rate = |took: Duration| messages as f64 / took.as_secs_f64();
     say(&format!(
-        "queue: {messages} messages of {len} bytes: filled with {:.0}/s, started again in {} ms, drained with \
-         {:.0}/s; grown by {} MiB while filling, by {} MiB while draining",
+        "queue: {messages} messages of {len} bytes: filled with {:.0}/s, started again in {} ms, drained \
+         with {:.0}/s; grown by {} MiB while filling, by {} MiB while draining",
         rate(filled),
         started.as_millis(),
         rate(drained),
