@@ -45,7 +45,7 @@ use self::keeping::Waiting;
 use self::moving::Move;
 pub use self::moving::{Depart, Discard, Late, Pack, Parcel};
 use self::replay::Replays;
-use self::reviving::UnderWay;
+use self::reviving::Reviving;
 pub use self::reviving::{Revivals, Ticket};
 use self::seat::PortSeat;
 use self::torn::Offered;
@@ -137,8 +137,8 @@ pub struct Session {
     moving: Move,
     /// What it does when the store has committed.
     waiting: Waiting,
-    /// While it comes back from the store; what it is counted by.
-    revival: Option<Option<UnderWay>>,
+    /// While it comes back from the store.
+    revival: Option<Reviving>,
 }
 
 impl Session {
@@ -207,13 +207,14 @@ impl Session {
         if let Past::Moved(_) = past {
             session.note_all();
         }
-        if let Some(arrival) = arrival {
-            session.attach(arrival, ctx);
+        if let Past::Stored(_, ticket) = past {
+            session.revive(ticket, ctx);
         }
-        match past {
-            Past::None => {}
-            Past::Moved(_) => session.settle(clean, ctx),
-            Past::Stored(_, ticket) => session.revive(ticket, ctx),
+        if let Some(arrival) = arrival {
+            session.arrive(arrival, ctx);
+        }
+        if let Past::Moved(_) = past {
+            session.settle(clean, ctx);
         }
         ctx.spawn(Turns);
         Ok(session)
@@ -367,7 +368,7 @@ impl Handler<Reattach> for Session {
         if !self.ended
             && let Some(arrival) = claim.take()
         {
-            self.attach(arrival, ctx);
+            self.arrive(arrival, ctx);
         }
     }
 }

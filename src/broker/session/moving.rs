@@ -149,8 +149,8 @@ impl Session {
     }
 
     /// All subscriptions are in place.
-    pub(super) fn settled(&mut self, ctx: &Context<Self>) {
-        if self.revival.take().is_some() {
+    pub(super) fn settled(&mut self, ctx: &mut Context<Self>) {
+        if self.revived(ctx) {
             // It was here before.
             return;
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use supervisors::Context;
 use tokio::sync::Notify;
 
-use super::Session;
+use super::{Arrival, Session};
 
 /// Counts the sessions that come back from the store and have not all their subscriptions in place.
 #[derive(Debug, Default)]
@@ -61,10 +61,42 @@ impl Drop for UnderWay {
     }
 }
 
+/// A session that comes back.
+#[derive(Default)]
+pub(super) struct Reviving {
+    /// What it is counted by.
+    _under_way: Option<UnderWay>,
+    /// Its client, who is back already: it is answered when its subscriptions are in place, for from then
+    /// on it counts on them.
+    arrival: Option<Arrival>,
+}
+
 impl Session {
     /// It has come from the store: its subscriptions are put in place.
     pub(super) fn revive(&mut self, ticket: &Ticket, ctx: &mut Context<Self>) {
-        self.revival = Some(ticket.take());
+        self.revival = Some(Reviving {
+            _under_way: ticket.take(),
+            arrival: None,
+        });
         self.restore_rows(ctx);
+    }
+
+    /// A client has come: at once, or when the session is back.
+    pub(super) fn arrive(&mut self, arrival: Arrival, ctx: &mut Context<Self>) {
+        match &mut self.revival {
+            Some(reviving) => reviving.arrival = Some(arrival),
+            None => self.attach(arrival, ctx),
+        }
+    }
+
+    /// Its subscriptions are in place; true if it has come back from the store.
+    pub(super) fn revived(&mut self, ctx: &mut Context<Self>) -> bool {
+        let Some(reviving) = self.revival.take() else {
+            return false;
+        };
+        if let Some(arrival) = reviving.arrival {
+            self.attach(arrival, ctx);
+        }
+        true
     }
 }
