@@ -1,6 +1,6 @@
 //! The revival: brings the stored sessions back, before any door opens.
 //!
-//! Parent:   root (rest_for_one), transient; its start is its work, then it is gone
+//! Parent:   root (rest_for_one), permanent; its start is its work
 //! Owns:     nothing
 //! Asked by: nobody
 //! Tells:    Clients ([`Revive`])
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use actix::Actor;
 use actix_rt::ArbiterHandle;
-use supervisors::{ChildSpec, Context, InitError, Restart};
+use supervisors::{ChildSpec, Context, InitError};
 use tokio::sync::oneshot;
 
 use super::clients::Revive;
@@ -41,12 +41,12 @@ impl Revival {
         has_heirs: impl Fn() -> bool + Send + Sync + 'static,
     ) -> ChildSpec {
         let init = move || Box::pin(Self::init(tables(), has_heirs())) as _;
-        ChildSpec::worker_async("revival", control, init).restart(Restart::Transient)
+        ChildSpec::worker_async("revival", control, init)
     }
 
     async fn init(tables: Arc<Tables>, has_heirs: bool) -> Result<Self, InitError> {
         let Some(storage) = tables.storage.clone() else {
-            return Err(InitError::ignore());
+            return Ok(Self);
         };
         let (revivals, mut after, mut len) = (Arc::new(Revivals::default()), None::<SessionNo>, 0);
         loop {
@@ -79,7 +79,7 @@ impl Revival {
         if len > 0 {
             tracing::info!("{len} sessions are back from the store, with all that they were promised");
         }
-        Err(InitError::ignore())
+        Ok(Self)
     }
 }
 

@@ -122,6 +122,11 @@ impl Handler<Revive> for Clients {
 
     fn handle(&mut self, Revive { restored, ticket }: Revive, ctx: &mut Context<Self>) {
         let client_id = restored.record.client_id.clone();
+        let lives = self.table(|table| Some(table.get(&client_id)?.session.whereis().is_some()));
+        if lives == Some(true) {
+            // It is only the revival that has fallen.
+            return ticket.give_up();
+        }
         let turnstile = self.turnstiles.entry(client_id.clone()).or_default();
         if turnstile.phase == Phase::Free {
             turnstile.phase = Phase::Serving;
