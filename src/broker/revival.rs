@@ -7,6 +7,7 @@
 //! Dies of:  a store that cannot be read: then the node does not serve
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use actix::Actor;
 use actix_rt::ArbiterHandle;
@@ -40,7 +41,12 @@ impl Revival {
         tables: impl Fn() -> Arc<Tables> + Send + Sync + 'static,
         has_heirs: impl Fn() -> bool + Send + Sync + 'static,
     ) -> ChildSpec {
-        let init = move || Box::pin(Self::init(tables(), has_heirs())) as _;
+        // Wills of clients that fell with `core` lie in its tables: stored ones are of an earlier process.
+        let revived = AtomicBool::new(false);
+        let init = move || {
+            let again = revived.swap(true, Relaxed);
+            Box::pin(Self::init(tables(), again || has_heirs())) as _
+        };
         ChildSpec::worker_async("revival", control, init)
     }
 
