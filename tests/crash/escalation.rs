@@ -36,13 +36,19 @@ fn core_falls_and_the_node_comes_back_with_fresh_tables_and_a_new_incarnation() 
     assert!(incarnation(&rig) > before);
     let mut client = connected(&rig);
     client.subscribe("kept", QoS::AtLeastOnce);
+    let kept = client.message();
+    assert_eq!(
+        &kept.payload[..],
+        b"old",
+        "what is retained comes back from the store"
+    );
     client.subscribe("a", QoS::AtLeastOnce);
     client.publish_and_receive("a");
     let mut after: Vec<_> = rig.tree().into_iter().map(|entry| entry.path).collect();
     after.retain(|path| path.matches('/').count() == 1);
     assert_eq!(
         after,
-        ["core", "sessions", "doors", "cluster", "admin"].map(|id| format!("root/{id}"))
+        ["core", "sessions", "revival", "doors", "cluster", "admin"].map(|id| format!("root/{id}"))
     );
 }
 
