@@ -430,7 +430,12 @@ impl Bench {
         };
         let mut effects = Vec::new();
         self.session.handle(event, self.now, &mut effects);
-        assert!(!was_ended || effects.is_empty(), "an ended session is silent");
+        // It only books what it is still given.
+        let books = |effect: &Effect| matches!(effect, Effect::Count(_) | Effect::Settled(_));
+        assert!(
+            !was_ended || effects.iter().all(books),
+            "an ended session is silent"
+        );
         let (len, mut is_recalled) = (effects.len(), false);
         for (index, effect) in effects.into_iter().enumerate() {
             match effect {
