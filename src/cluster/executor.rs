@@ -62,6 +62,8 @@ struct Mine {
     due: Option<Instant>,
     /// Adopted: the lost node.
     of: Option<NodeId>,
+    /// Adopted: its client is served on another node.
+    elsewhere: bool,
     /// To whom it is told.
     executor: Option<NodeId>,
 }
@@ -125,6 +127,7 @@ impl Executor {
         match event {
             Event::News(id, news) => self.news(id, news, now, out),
             Event::Back(id) => self.back(&id, now, out),
+            Event::Elsewhere(id) => self.elsewhere(&id, now, out),
             Event::Up(node) => self.up(node, now, out),
             Event::Down(node, parted) => self.down(&node, parted, now, out),
             Event::Slip(from, slip) => self.read(&from, slip, now, out),
@@ -189,6 +192,7 @@ impl Executor {
             delay_s,
             due,
             of: None,
+            elsewhere: false,
             executor: None,
         };
         self.put(id, mine, now, out);
@@ -236,6 +240,22 @@ impl Executor {
         self.forget(id, now, out);
     }
 
+    /// The client is served on another node. If that may be the lost one, whose process perhaps goes on and
+    /// publishes the will itself, it is decided when that node has said so ([`WillSlip::Ask`]).
+    fn elsewhere(&mut self, id: &ByteString, now: Instant, out: &mut Vec<Effect>) {
+        let Some(mine) = self.mine.get_mut(id) else { return };
+        let Some(of) = &mine.of else { return };
+        mine.elsewhere = true;
+        let of = of.name.clone();
+        if self
+            .desks
+            .iter()
+            .any(|(node, desk)| node.name == of && desk.asked)
+        {
+            self.back(id, now, out);
+        }
+    }
+
     fn up(&mut self, node: NodeId, now: Instant, out: &mut Vec<Effect>) {
         let earlier = |up: &&NodeId| up.name == node.name && **up != node;
         for gone in self.up.iter().filter(earlier).cloned().collect::<Vec<_>>() {
@@ -249,7 +269,12 @@ impl Executor {
             // It heard of the new connection before we did, and has asked.
             self.tell_anew(&node, now, out);
         }
-        out.push(Effect::Say(node, WillSlip::Ask));
+    }
+
+    /// What is to be said to a node before anything else when a link to it stands, or stands again.
+    #[must_use]
+    pub fn ask(&self) -> WillSlip {
+        WillSlip::Ask { since: self.since.0 }
     }
 
     fn down(&mut self, node: &NodeId, parted: Parted, now: Instant, out: &mut Vec<Effect>) {
@@ -287,6 +312,7 @@ impl Executor {
             delay_s: held.delay_s,
             due: Some(due),
             of: Some(of.clone()),
+            elsewhere: false,
             executor: None,
         };
         self.put(id.clone(), mine, now, out);
@@ -364,7 +390,7 @@ impl Executor {
         }
         self.told += 1;
         desk.awaits = Some(self.told);
-        let first = std::mem::take(&mut desk.first).then_some(self.since.0);
+        let first = std::mem::take(&mut desk.first);
         let (number, node) = (self.told, node.clone());
         let part = WillSlip::Part {
             number,
@@ -379,14 +405,17 @@ impl Executor {
             return;
         }
         match slip {
-            WillSlip::Ask => self.tell_anew(from, now, out),
+            WillSlip::Ask { since } => {
+                self.introduced(from, since, now, out);
+                self.tell_anew(from, now, out);
+            }
             WillSlip::Part {
                 number,
                 first,
                 changes,
             } => {
-                if let Some(since) = first {
-                    self.begin(from, since, now, out);
+                if first {
+                    self.begin(from);
                 }
                 changes
                     .into_iter()
@@ -403,13 +432,24 @@ impl Executor {
         }
     }
 
-    /// A node tells all anew. What its process had in an earlier life it publishes itself.
-    fn begin(&mut self, from: &NodeId, since: u64, now: Instant, out: &mut Vec<Effect>) {
+    /// What the process of this node had in an earlier life it publishes itself. What an earlier process had
+    /// is published now where its client is served already.
+    fn introduced(&mut self, from: &NodeId, since: u64, now: Instant, out: &mut Vec<Effect>) {
+        let same_process = |of: &NodeId| of.name == from.name && of.incarnation.0 >= since;
+        self.disown(same_process, now, out);
+        let earlier = |mine: &Mine| mine.elsewhere && mine.of.as_ref().is_some_and(|of| of.name == from.name);
+        let waits = |id: &&ByteString| self.mine.get(*id).is_some_and(earlier);
+        let adopted = self.due.iter().map(|(_, id)| id);
+        for id in adopted.filter(waits).cloned().collect::<Vec<_>>() {
+            self.back(&id, now, out);
+        }
+    }
+
+    /// A node tells all anew.
+    fn begin(&mut self, from: &NodeId) {
         for (id, held) in self.held.remove(from).into_iter().flatten() {
             self.bytes -= weight(&id, &held.will);
         }
-        let same_process = |of: &NodeId| of.name == from.name && of.incarnation.0 >= since;
-        self.disown(same_process, now, out);
     }
 
     fn change(&mut self, from: &NodeId, change: WillChange, now: Instant, out: &mut Vec<Effect>) {

@@ -199,7 +199,9 @@ impl Owners {
                 }));
             }
             // Somebody else serves the client of a node that is lost.
-            Effect::Discard(client_id) if self.client_is_back(&client_id, ctx) => {}
+            Effect::Discard(client_id) if self.has_adopted(&client_id) => {
+                self.feed_wills(executor::Event::Elsewhere(client_id), ctx);
+            }
             Effect::Discard(client_id) => {
                 tracing::info!(client = %client_id, "has a later session on another node: this one ends");
                 let keep = false;
@@ -297,6 +299,14 @@ impl Owners {
         if self.tables.keeper().is_none() {
             self.keep(ctx);
         }
+        self.up(node, ctx);
+    }
+
+    /// Who we are comes first: a node that keeps wills of an earlier life of ours is to know whether this
+    /// process publishes them, before it hears of our clients.
+    fn up(&mut self, node: NodeId, ctx: &mut Context<Self>) {
+        let ask = self.ask();
+        self.say(node.clone(), Slip::Will(ask), ctx);
         self.feed(Event::Up(node.clone()), ctx);
         self.feed_wills(executor::Event::Up(node), ctx);
     }
@@ -345,14 +355,12 @@ impl Owners {
     }
 
     fn read(&mut self, node: &NodeId, slip: Slip, ctx: &mut Context<Self>) {
+        // It heard of the link before we did.
+        if !self.value(|value| value.is_up(node)) {
+            self.stands(node.clone(), ctx);
+        }
         match slip {
-            Slip::Letter(letter) => {
-                // It heard of the link before we did.
-                if !self.value(|value| value.is_up(node)) {
-                    self.stands(node.clone(), ctx);
-                }
-                self.feed(Event::Letter(node.clone(), letter), ctx);
-            }
+            Slip::Letter(letter) => self.feed(Event::Letter(node.clone(), letter), ctx),
             Slip::Will(slip) => self.feed_wills(executor::Event::Slip(node.clone(), slip), ctx),
             Slip::InPlace { id } => {
                 let Some(depart) = self.lingering.remove(&id) else {
@@ -409,8 +417,7 @@ impl Actor for Owners {
             self.fell(node, Parted::Lost, ctx);
         }
         for node in up {
-            self.feed(Event::Up(node.clone()), ctx);
-            self.feed_wills(executor::Event::Up(node), ctx);
+            self.up(node, ctx);
         }
         self.feed(Event::Wake, ctx);
         self.feed_wills(executor::Event::Wake, ctx);

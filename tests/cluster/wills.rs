@@ -147,7 +147,6 @@ fn a_node_that_stops_in_order_publishes_wills_itself_and_hands_over_those_that_w
 }
 
 #[test]
-#[ignore = "open: since sessions come back after a fall of core, an immediate will comes twice"]
 fn a_core_that_falls_publishes_the_wills_of_its_clients_and_no_other_node_does() {
     let host = Host::new();
     let nodes = cluster(&host, 3);

@@ -65,8 +65,11 @@ impl World {
     }
 
     fn link(&mut self, one: &NodeId, other: &NodeId) {
-        self.feed(one, Event::Up(other.clone()));
-        self.feed(other, Event::Up(one.clone()));
+        for (me, other) in [(one, other), (other, one)] {
+            self.feed(me, Event::Up(other.clone()));
+            let ask = self.nodes[me].ask();
+            self.said.push_back((me.clone(), other.clone(), ask));
+        }
     }
 
     fn feed(&mut self, at: &NodeId, event: Event) {
@@ -237,6 +240,36 @@ fn a_process_that_goes_on_in_a_new_life_publishes_its_wills_itself_and_a_restart
     }
 }
 
+/// A node falls, and another one hears of its clients, which are back, before it has a link to the new life:
+/// through a third one that has.
+#[test]
+fn whether_a_process_goes_on_is_known_before_anything_of_its_clients_is_published() {
+    for (since, published) in [(1, 0), (9, 1)] {
+        let mut world = World::of(2);
+        world.news(1, "c", WillNews::Lives(will("w"), 0));
+        world.kill(1);
+        world.feed(&node(2), Event::Elsewhere("c".into()));
+        assert!(world.topics().is_empty());
+        world.join(life(1, 9), since);
+        assert_eq!(world.published.len(), published, "since {since}");
+        world.pass(1000);
+        assert_eq!(world.published.len(), published, "since {since}");
+    }
+}
+
+#[test]
+fn the_will_of_a_client_that_is_found_elsewhere_comes_at_once_if_its_node_is_known_to_have_begun_anew() {
+    let mut world = World::of(2);
+    world.news(1, "c", WillNews::Lives(will("w"), 0));
+    world.kill(1);
+    world.join(life(1, 9), 9);
+    world.feed(&node(2), Event::Elsewhere("c".into()));
+    assert_eq!(world.topics(), ["w"]);
+    world.feed(&node(2), Event::Elsewhere("c".into()));
+    world.pass(1000);
+    assert_eq!(world.published.len(), 1);
+}
+
 #[test]
 fn a_node_that_stops_in_order_hands_over_what_waits_and_one_that_leaves_hands_over_nothing() {
     for (parted, published) in [(Parted::Stopped, vec!["runs"]), (Parted::Left, vec![])] {
@@ -326,7 +359,7 @@ fn no_more_is_kept_of_others_than_the_limit_allows() {
     });
     let part = WillSlip::Part {
         number: 1,
-        first: Some(2),
+        first: true,
         changes: changes.collect(),
     };
     out.clear();

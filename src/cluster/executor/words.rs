@@ -83,15 +83,19 @@ pub struct WillChange {
 /// What nodes say to each other about wills. Carried in order; lost with the link.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum WillSlip {
-    /// Tell me of all wills that are mine to execute.
-    Ask,
+    /// Tell me of all wills that are mine to execute. The first that is said over a link: nothing that a
+    /// client of the sender causes comes before it.
+    Ask {
+        /// Since which incarnation the sender's process runs: what was held of its lives since then it
+        /// publishes itself.
+        since: u64,
+    },
     /// Wills that are the receiver's to execute; the next part follows when this one was taken.
     Part {
         /// To be acknowledged.
         number: u64,
-        /// Replaces all that was told before, and says since which incarnation the sender's process runs:
-        /// what was held of its lives since then it publishes itself.
-        first: Option<u64>,
+        /// Replaces all that was told before.
+        first: bool,
         /// The wills.
         changes: Vec<WillChange>,
     },
@@ -131,8 +135,10 @@ pub enum Parted {
 pub enum Event {
     /// What becomes of the will of a client of this node.
     News(ByteString, WillNews),
-    /// A client is about to be served somewhere, or is found to be.
+    /// A client is about to be served somewhere, or is found to be served here.
     Back(ByteString),
+    /// A client was found to be served on another node, which did not ask for leave here.
+    Elsewhere(ByteString),
     /// A link stands, or stands again after what was said over it may have got lost.
     Up(NodeId),
     /// A link is gone, and why.

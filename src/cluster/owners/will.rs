@@ -12,7 +12,7 @@ use crate::broker::links::WillNews;
 use crate::broker::office::Office;
 use crate::broker::publish;
 use crate::broker::wills::message_of;
-use crate::cluster::executor::{Effect, Event, Executor, Parted};
+use crate::cluster::executor::{Effect, Event, Executor, Parted, WillSlip};
 use crate::cluster::ownership;
 use crate::node_name::NodeId;
 
@@ -30,6 +30,11 @@ impl Owners {
     fn executor<T>(&self, act: impl FnOnce(&mut Executor) -> T) -> T {
         let since = self.tables.first_life();
         self.cluster.board.executor(since, act)
+    }
+
+    /// What is said first over a link.
+    pub(super) fn ask(&self) -> WillSlip {
+        self.executor(|wills| wills.ask())
     }
 
     /// Whether the will of this client is adopted: the id is ours, and no session.

@@ -65,10 +65,10 @@ fn will_slips() -> Vec<Slip> {
     let changes = [("c", Some(record)), ("d", None)].map(|(id, will)| WillChange { id: id.into(), will });
     let part = WillSlip::Part {
         number: 1,
-        first: Some(3),
+        first: true,
         changes: changes.into(),
     };
-    let slips = [WillSlip::Ask, part, WillSlip::Taken { number: 1 }];
+    let slips = [WillSlip::Ask { since: 3 }, part, WillSlip::Taken { number: 1 }];
     slips.map(Slip::Will).into()
 }
 
@@ -146,7 +146,7 @@ fn the_bytes_of_every_frame_are_frozen() {
         ),
         (
             Frame::Ownership(will_slips()),
-            "0d03030003010101030201630101770268690101013c0201010501fb2c01016400030201",
+            "0d03030003030101010201630101770268690101013c0201010501fb2c01016400030201",
         ),
     ];
     frozen(golden);
