@@ -9,6 +9,8 @@ use std::path::Path;
 // The targets name the rooms as they are named in the crate of the fuzzer.
 use ermine::{limits, mqtt, routing, session};
 
+#[path = "../fuzz/src/broker.rs"]
+mod broker;
 #[path = "../fuzz/src/client.rs"]
 mod client;
 #[path = "../fuzz/src/filters.rs"]

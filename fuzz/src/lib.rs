@@ -12,6 +12,7 @@ pub mod routing;
 #[path = "../../src/session/mod.rs"]
 pub mod session;
 
+pub mod broker;
 pub mod client;
 pub mod filters;
 pub mod input;

@@ -2,9 +2,7 @@
 //! any order. The client's side of it is held to the rules by [`Client`].
 
 use std::collections::VecDeque;
-use std::num::NonZeroU64;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
@@ -12,21 +10,17 @@ use bytestring::ByteString;
 use crate::client::Client;
 use crate::input::Input;
 use crate::mqtt::codec::Decoder;
-use crate::mqtt::message::Message;
 use crate::mqtt::packet::{
-    Ack, Auth, Connect, Disconnect, Packet, PacketId, ProtocolVersion, Publish, QoS, RetainHandling,
-    Subscribe, SubscriptionOptions, Unsubscribe, Will,
+    Ack, Connect, Disconnect, Packet, PacketId, ProtocolVersion, Publish, QoS, RetainHandling, Subscribe,
+    SubscriptionOptions, Unsubscribe, Will,
 };
 use crate::mqtt::properties::{
-    AuthProperties, ConnectProperties, DisconnectProperties, PublishProperties, SubscribeProperties,
-    UnsubscribeProperties, WillProperties,
+    ConnectProperties, DisconnectProperties, PublishProperties, SubscribeProperties, UnsubscribeProperties,
+    WillProperties,
 };
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Session;
-use crate::session::event::{
-    Attach, AuthOutcome, ClientLimits, Counted, Delivery, Effect, Event, PublishOutcome, PublishToken,
-    QueuePolicy,
-};
+use crate::session::event::{Attach, ClientLimits, Counted, Effect, Event, PublishToken, QueuePolicy};
 
 /// Small limits, so that each is met.
 fn limits() -> ClientLimits {
@@ -45,7 +39,7 @@ fn limits() -> ClientLimits {
 const INFLIGHT_MAX: u16 = 3;
 
 const FILTERS: [&str; 8] = ["a", "b/+", "#", "$share/g/a", "$share/g", "+/b/#", "e", "a/b/c"];
-const TOPICS: [&str; 4] = ["a", "b/c", "a/b/c", "$x"];
+pub(crate) const TOPICS: [&str; 4] = ["a", "b/c", "a/b/c", "$x"];
 
 /// Tries one input.
 pub fn run(data: &[u8]) {
@@ -67,32 +61,32 @@ pub fn run(data: &[u8]) {
     }
 }
 
-struct Bench {
-    session: Session,
-    client: Client,
-    now: Instant,
-    wake_at: Option<Instant>,
+pub(crate) struct Bench {
+    pub(crate) session: Session,
+    pub(crate) client: Client,
+    pub(crate) now: Instant,
+    pub(crate) wake_at: Option<Instant>,
     /// Messages that the broker has not answered, with the identifier of their PUBLISH.
-    tokens: VecDeque<(PublishToken, u16)>,
-    subscribes: VecDeque<(PacketId, usize)>,
-    unsubscribes: VecDeque<(PacketId, usize)>,
+    pub(crate) tokens: VecDeque<(PublishToken, u16)>,
+    pub(crate) subscribes: VecDeque<(PacketId, usize)>,
+    pub(crate) unsubscribes: VecDeque<(PacketId, usize)>,
     /// A re-authentication waits for the broker.
-    is_authenticating: bool,
+    pub(crate) is_authenticating: bool,
     /// The connection's will was not handed to the broker.
-    has_will: bool,
+    pub(crate) has_will: bool,
     /// The broker has a will that waits for its delay.
-    is_delayed: bool,
+    pub(crate) is_delayed: bool,
 }
 
-fn qos(input: &mut Input<'_>) -> QoS {
+pub(crate) fn qos(input: &mut Input<'_>) -> QoS {
     QoS::from_bits(input.below(3)).expect("below 3")
 }
 
-fn packet_id(input: &mut Input<'_>) -> PacketId {
+pub(crate) fn packet_id(input: &mut Input<'_>) -> PacketId {
     PacketId::new(1 + u16::from(input.below(5))).expect("not 0")
 }
 
-fn reason(input: &mut Input<'_>) -> ReasonCode {
+pub(crate) fn reason(input: &mut Input<'_>) -> ReasonCode {
     match input.below(8) {
         0 => ReasonCode::UnspecifiedError,
         1 => ReasonCode::NotAuthorized,
@@ -291,134 +285,14 @@ impl Bench {
         }
     }
 
-    fn deliver(&mut self, input: &mut Input<'_>) {
-        let expiry = input.rarely(3, |input| Duration::from_secs(input.below(20).into()));
-        let message = Message {
-            topic: TOPICS[usize::from(input.below(4))].into(),
-            payload: vec![b'x'; usize::from(input.byte()) * 2].into(),
-            qos: qos(input),
-            retain: input.flag(),
-            pass_through: Bytes::new(),
-            expires_at: expiry.map(|left| self.now + left),
-            publisher: if input.flag() { "c".into() } else { "other".into() },
-        };
-        self.handle(Event::Deliver(Delivery {
-            message: Arc::new(message),
-            options: SubscriptionOptions {
-                qos: qos(input),
-                no_local: input.flag(),
-                retain_as_published: input.flag(),
-                retain_handling: RetainHandling::Send,
-            },
-            subscription_ids: input.rarely(3, |input| 1 + u32::from(input.byte())).into(),
-            share: input.rarely(4, |_| NonZeroU64::MIN),
-            dup: input.below(8) == 1,
-            seq: None,
-            from_retained: input.flag(),
-        }));
-    }
-
-    fn answer_publish(&mut self, input: &mut Input<'_>) {
-        let at = usize::from(input.below(3)).min(self.tokens.len().saturating_sub(1));
-        let Some((token, id)) = self.tokens.remove(at) else {
-            return;
-        };
-        let outcome = match (input.below(6), reason(input)) {
-            (0, reason) if reason.is_error() => {
-                self.client.is_refused(id);
-                PublishOutcome::Refused(reason)
-            }
-            (1, _) => PublishOutcome::NoSubscribers,
-            _ => PublishOutcome::Taken,
-        };
-        self.handle(Event::Published { token, outcome });
-    }
-
-    fn answer_subscribe(&mut self, input: &mut Input<'_>) {
-        if let Some((packet_id, len)) = self.subscribes.pop_front() {
-            let reasons = (0..len).map(|_| match reason(input) {
-                ReasonCode::Success => [
-                    ReasonCode::Success,
-                    ReasonCode::GrantedQoS1,
-                    ReasonCode::GrantedQoS2,
-                ][usize::from(input.below(3))],
-                failure => failure,
-            });
-            self.handle(Event::Subscribed {
-                packet_id,
-                reasons: reasons.collect(),
-            });
-        }
-    }
-
-    fn answer_unsubscribe(&mut self, input: &mut Input<'_>) {
-        if let Some((packet_id, len)) = self.unsubscribes.pop_front() {
-            let reasons = (0..len).map(|_| match reason(input) {
-                ReasonCode::QuotaExceeded => ReasonCode::NoSubscriptionExisted,
-                reason => reason,
-            });
-            let reasons = reasons.collect();
-            self.handle(Event::Unsubscribed { packet_id, reasons });
-        }
-    }
-
-    fn later(&mut self, input: &mut Input<'_>) {
-        let until = self.wake_at.filter(|at| *at > self.now && input.flag());
-        self.now = until.unwrap_or(self.now + Duration::from_secs(input.byte().into()));
-        self.handle(Event::Wake);
-    }
-
-    /// Answers to what was never asked, AUTH out of the blue, and what seldom happens.
-    fn nonsense(&mut self, input: &mut Input<'_>) {
-        let packet_id = packet_id(input);
-        match input.below(8) {
-            0 => self.handle(Event::Published {
-                token: PublishToken(u64::MAX),
-                outcome: PublishOutcome::Taken,
-            }),
-            1 if self.subscribes.is_empty() => self.handle(Event::Subscribed {
-                packet_id,
-                reasons: vec![],
-            }),
-            2 if self.unsubscribes.is_empty() => {
-                self.handle(Event::Unsubscribed {
-                    packet_id,
-                    reasons: vec![],
-                });
-            }
-            3 if self.is_authenticating => {
-                self.is_authenticating = false;
-                self.handle(Event::Authenticated(match input.below(3) {
-                    0 => AuthOutcome::Continue(Bytes::from_static(b"c")),
-                    1 => AuthOutcome::Success(Bytes::new()),
-                    _ => AuthOutcome::Failed(ReasonCode::NotAuthorized),
-                }));
-            }
-            4 if !self.session.is_attached() => self.handle(Event::PassOn(NonZeroU64::MIN)),
-            5 => self.handle(Event::NotRead),
-            _ => self.packet(Packet::Auth(Auth {
-                reason: if input.flag() {
-                    ReasonCode::ReAuthenticate
-                } else {
-                    ReasonCode::ContinueAuthentication
-                },
-                properties: AuthProperties {
-                    authentication_method: input
-                        .rarely(2, |input| if input.flag() { "m" } else { "n" }.into()),
-                    ..AuthProperties::default()
-                },
-            })),
-        }
-    }
-
-    fn packet(&mut self, packet: Packet) {
+    pub(crate) fn packet(&mut self, packet: Packet) {
         if self.session.is_attached() {
             self.client.sends(&packet);
         }
         self.handle(Event::Packet(packet));
     }
 
-    fn handle(&mut self, event: Event) {
+    pub(crate) fn handle(&mut self, event: Event) {
         let was_ended = self.session.is_ended();
         let mut published = match &event {
             Event::Packet(Packet::Publish(publish)) if self.session.is_attached() => Some(publish.clone()),

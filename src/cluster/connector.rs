@@ -10,14 +10,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use actix::{
-    Actor, ActorFutureExt, AsyncContext, Handler, Message, ResponseActFuture, SpawnHandle, WrapFuture,
-};
+use actix::{Actor, ActorFutureExt, AsyncContext, Handler, Message, ResponseActFuture, WrapFuture};
 use supervisors::{ChildSpec, Context, InitError, Shutdown, StartError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
 use super::Cluster;
+use super::alarm::Alarm;
 use super::board::LinkState;
 use super::dial::{DialError, Errand, JoinStep, Progress, Step, dial};
 use super::members_file;
@@ -99,7 +98,7 @@ pub struct Connector {
     cluster: Cluster,
     membership: Membership,
     /// The next time when something is due.
-    wake: Option<(Instant, SpawnHandle)>,
+    wake: Alarm,
     /// Joins that operators wait for.
     joins: BTreeMap<NodeName, Progress>,
     /// Why a member is not linked.
@@ -132,7 +131,7 @@ impl Connector {
         Self {
             cluster,
             membership,
-            wake: None,
+            wake: Alarm::default(),
             joins,
             reasons,
             draining: false,
@@ -177,23 +176,10 @@ impl Connector {
                     );
                 }
             }
-            Effect::WakeAt(at) => self.wake_at(at, ctx),
+            Effect::WakeAt(at) => self
+                .wake
+                .set(at, |me: &mut Self, ctx| me.feed(Event::Tick, ctx), ctx),
         }
-    }
-
-    fn wake_at(&mut self, at: Instant, ctx: &mut Context<Self>) {
-        if let Some((due, timer)) = self.wake {
-            if due <= at && due > Instant::now() {
-                return;
-            }
-            ctx.cancel_future(timer);
-        }
-        let pause = at.saturating_duration_since(Instant::now());
-        let timer = ctx.run_later(pause, |me, ctx| {
-            me.wake = None;
-            me.feed(Event::Tick, ctx);
-        });
-        self.wake = Some((at, timer));
     }
 
     fn dial(&mut self, name: NodeName, join: bool, ctx: &mut Context<Self>) {

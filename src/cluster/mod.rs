@@ -31,6 +31,7 @@ use crate::broker::router::Router;
 use crate::node_name::NodeId;
 use crate::registry::CookieJar;
 
+mod alarm;
 pub mod board;
 pub mod connector;
 pub mod dial;

@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Handler, Message, SpawnHandle, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Handler, Message, WrapFuture};
 use bytes::Bytes;
 use bytestring::ByteString;
 use supervisors::{Caster, ChildSpec, Context, InitError, Name};
 use tokio::sync::oneshot;
 
 use super::Cluster;
+use super::alarm::Alarm;
 use super::board::LinkState;
 use super::executor::{self, Parted};
 use super::membership::Now;
@@ -123,9 +124,9 @@ pub struct Owners {
     /// What is to be said to each node in this tick.
     out: BTreeMap<NodeId, Vec<Slip>>,
     flush_armed: bool,
-    wake: Option<(Instant, SpawnHandle)>,
+    wake: Alarm,
     /// The same for wills.
-    will_wake: Option<(Instant, SpawnHandle)>,
+    will_wake: Alarm,
     /// Sessions that went to another node and linger.
     lingering: BTreeMap<ByteString, Caster<Depart>>,
     /// Where sessions came from that are not in place yet.
@@ -146,8 +147,8 @@ impl Owners {
                 waiting: BTreeMap::new(),
                 out: BTreeMap::new(),
                 flush_armed: false,
-                wake: None,
-                will_wake: None,
+                wake: Alarm::default(),
+                will_wake: Alarm::default(),
                 lingering: BTreeMap::new(),
                 origins: BTreeMap::new(),
                 arrived: BTreeMap::new(),
@@ -208,7 +209,9 @@ impl Owners {
                 // Clients that are just restarted: the fence is told again with the next link.
                 let _ = self.tables.names.clients.cast(TakeAway { client_id, keep });
             }
-            Effect::WakeAt(at) => self.wake_at(at, ctx),
+            Effect::WakeAt(at) => self
+                .wake
+                .set(at, |me: &mut Self, ctx| me.feed(Event::Wake, ctx), ctx),
         }
         None
     }
@@ -249,21 +252,6 @@ impl Owners {
             }
         });
         Some(v1::encode(&(&self.cluster.me, state)).into())
-    }
-
-    fn wake_at(&mut self, at: Instant, ctx: &mut Context<Self>) {
-        if let Some((due, timer)) = self.wake {
-            if due <= at && due > Instant::now() {
-                return;
-            }
-            ctx.cancel_future(timer);
-        }
-        let pause = at.saturating_duration_since(Instant::now());
-        let timer = ctx.run_later(pause, |me, ctx| {
-            me.wake = None;
-            me.feed(Event::Wake, ctx);
-        });
-        self.wake = Some((at, timer));
     }
 
     fn say(&mut self, node: NodeId, slip: Slip, ctx: &mut Context<Self>) {

@@ -288,17 +288,8 @@ impl World {
     fn tell_messages<T: AsRef<str>>(&mut self, host: usize, p: u64, topics: &[T]) {
         let instant = self.instant();
         let store = &self.life(host).store;
-        let (mut found, mut answered, mut bytes) = (Vec::new(), 0, 0);
-        for topic in topics {
-            if let Some((message, stamp)) = store.shared(topic.as_ref(), instant) {
-                bytes += message.weight();
-                if bytes > FORWARD_BATCH_BYTES && !found.is_empty() {
-                    break;
-                }
-                found.push((message.clone(), stamp.clone()));
-            }
-            answered += 1;
-        }
+        let (found, answered) = store.messages_of(topics, FORWARD_BATCH_BYTES, instant);
+        let answered = answered as u64;
         let messages = found.iter().filter_map(|(message, stamp)| {
             let wire = WireMessage::of(message, instant)?.retained_at(stamp.time);
             Some((wire, stamp.node.clone()))

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use actix::{AsyncContext, Handler, Message};
+use actix::{Handler, Message};
 use bytestring::ByteString;
 use supervisors::Context;
 
@@ -93,24 +93,12 @@ impl Owners {
                     office.counters().wills_not_held.one();
                 }
             }
-            Effect::WakeAt(at) => self.wake_wills_at(at, ctx),
+            Effect::WakeAt(at) => {
+                let look = |me: &mut Self, ctx: &mut Context<Self>| me.feed_wills(Event::Wake, ctx);
+                self.will_wake.set(at, look, ctx);
+            }
         }
         None
-    }
-
-    fn wake_wills_at(&mut self, at: Instant, ctx: &mut Context<Self>) {
-        if let Some((due, timer)) = self.will_wake {
-            if due <= at && due > Instant::now() {
-                return;
-            }
-            ctx.cancel_future(timer);
-        }
-        let pause = at.saturating_duration_since(Instant::now());
-        let timer = ctx.run_later(pause, |me, ctx| {
-            me.will_wake = None;
-            me.feed_wills(Event::Wake, ctx);
-        });
-        self.will_wake = Some((at, timer));
     }
 }
 

@@ -114,19 +114,9 @@ impl Peer {
 
     fn tell_messages<T: AsRef<str>>(&mut self, topics: &[T], ctx: &mut Context<Self>) {
         let now = Instant::now();
-        let (mut found, mut answered, mut bytes) = (Vec::new(), 0_u64, 0);
-        let _ = read(|store| {
-            for topic in topics {
-                if let Some((message, stamp)) = store.shared(topic.as_ref(), now) {
-                    bytes += message.weight();
-                    if bytes > FORWARD_BATCH_BYTES && !found.is_empty() {
-                        return;
-                    }
-                    found.push((message.clone(), stamp.clone()));
-                }
-                answered += 1;
-            }
-        });
+        let told = read(|store| store.messages_of(topics, FORWARD_BATCH_BYTES, now));
+        let (found, answered) = told.unwrap_or_default();
+        let answered = answered as u64;
         let messages = found.iter().filter_map(|(message, stamp)| {
             let wire = WireMessage::of(message, now)?.retained_at(stamp.time);
             Some((wire, stamp.node.clone()))

@@ -116,6 +116,27 @@ impl RetainedStore {
         }
     }
 
+    /// The messages of these topics that all nodes share, in order: of as many topics as fit into
+    /// `bytes_max`, and at least of the first with a message. Also how many topics that were.
+    pub fn messages_of(
+        &self,
+        topics: &[impl AsRef<str>],
+        bytes_max: usize,
+        now: Instant,
+    ) -> (Vec<(Arc<Message>, Stamp)>, usize) {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for (answered, topic) in topics.iter().enumerate() {
+            if let Some((message, stamp)) = self.shared(topic.as_ref(), now) {
+                bytes += message.weight();
+                if bytes > bytes_max && !found.is_empty() {
+                    return (found, answered);
+                }
+                found.push((message.clone(), stamp.clone()));
+            }
+        }
+        (found, topics.len())
+    }
+
     /// A message that all nodes share, unless it has expired.
     #[must_use]
     pub fn shared(&self, topic: &str, now: Instant) -> Option<(&Arc<Message>, &Stamp)> {
