@@ -63,13 +63,18 @@ impl Outbox {
         self.released.load(Relaxed)
     }
 
-    /// Lays announced messages down behind all else. Returns those that a closed outbox does not take.
+    /// Lays announced messages down behind all else. Returns those that it does not take: all if it is
+    /// closed, and behind [`LINK_QUEUE_BYTES_MAX`] all if its node is down, as then no publisher waits and it
+    /// may be a while until the router hears of it.
     pub fn lay(&self, mut messages: Vec<Outbound>) -> Vec<Outbound> {
         let mut waiting = self.lock();
-        if self.released.load(Relaxed) {
+        let released = self.released.load(Relaxed);
+        if released {
             messages.iter_mut().for_each(|message| message.share = None);
         }
-        if waiting.closed {
+        let mine = || messages.iter().map(link_weight).sum();
+        let full = released && self.queued().saturating_sub(mine()) > LINK_QUEUE_BYTES_MAX;
+        if waiting.closed || full {
             drop(waiting);
             self.forget(&messages);
             return messages;

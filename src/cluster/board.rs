@@ -11,16 +11,18 @@ use supervisors::Caster;
 use tokio::sync::Notify;
 
 use super::executor::Executor;
+use super::intake::Intake;
 use super::lane::Lane;
 use super::ownership::Ownership;
 use super::peer::{Adopt, Order};
 use crate::broker::links::Outbox;
-use crate::limits::{HANDSHAKE_DEADLINE, LINK_RESUME_WITHIN};
+use crate::limits::HANDSHAKE_DEADLINE;
 use crate::node_name::{Incarnation, NodeId, NodeName};
 use crate::registry::cookie::Fingerprint;
 use crate::routing::RouteVersion;
 
 mod dealings;
+mod lanes;
 
 pub use dealings::Dealings;
 
@@ -125,10 +127,12 @@ impl Row {
 #[derive(Debug)]
 struct Kept {
     node: NodeId,
-    /// Last batch of that life's messages that was taken.
-    taken: u64,
+    /// What came from it.
+    intake: Intake,
     /// What it has not acknowledged, until when it is kept.
     lane: Option<(Lane, Instant)>,
+    /// Number of the last batch for it that was given up with its lane.
+    given_up: u64,
     /// Messages that it has acknowledged, and messages of it that were taken.
     acknowledged: u64,
     came: u64,
@@ -238,84 +242,6 @@ impl Board {
         }
     }
 
-    /// The last batch that was taken of this life of a node, 0 for none.
-    #[must_use]
-    pub fn taken(&self, node: &NodeId) -> u64 {
-        self.lock()
-            .kept
-            .get(&node.name)
-            .filter(|kept| kept.node == *node)
-            .map_or(0, |kept| kept.taken)
-    }
-
-    /// Notes that a batch of so many messages was taken.
-    pub fn take(&self, node: &NodeId, seq: u64, messages: u64) {
-        self.kept_of(node, |kept| {
-            kept.taken = seq;
-            kept.came += messages;
-        });
-    }
-
-    /// Puts a lane aside whose link broke, for [`LINK_RESUME_WITHIN`].
-    pub fn put_aside(&self, node: &NodeId, lane: Lane, now: Instant) {
-        let mut lost = 0;
-        self.kept_of(node, |kept| {
-            lost = kept.give_up();
-            kept.lane = Some((lane, now + LINK_RESUME_WITHIN));
-        });
-        self.lock().lost += lost;
-    }
-
-    /// A node seems to have ended: what was put aside for it waits no longer than `until`.
-    pub fn hurry(&self, name: &NodeName, until: Instant) {
-        if let Some((_, at)) = self.lock().kept.get_mut(name).and_then(|kept| kept.lane.as_mut()) {
-            *at = until.min(*at);
-        }
-    }
-
-    /// The lane that was put aside for this life of a node.
-    #[must_use]
-    pub fn lane_of(&self, node: &NodeId) -> Option<Lane> {
-        let mut inner = self.lock();
-        let kept = inner.kept.get_mut(&node.name).filter(|kept| kept.node == *node)?;
-        kept.lane.take().map(|(lane, _)| lane)
-    }
-
-    /// Gives up the lanes whose time is over, and lets the publishers of those go that are not held any
-    /// longer. Returns how many messages were lost, with those of
-    /// earlier lives since the last call.
-    pub fn sweep(&self, now: Instant) -> u64 {
-        let mut inner = self.lock();
-        let mut lost = std::mem::take(&mut inner.lost);
-        for kept in inner.kept.values_mut() {
-            if kept.lane.as_ref().is_some_and(|(_, until)| *until <= now) {
-                lost += kept.give_up();
-            }
-            if let Some((lane, _)) = &mut kept.lane
-                && lane.held().is_some_and(|until| until <= now)
-            {
-                lane.release();
-            }
-        }
-        lost
-    }
-
-    /// What is kept of this life of a node; what waits for an earlier one is lost.
-    fn kept_of(&self, node: &NodeId, change: impl FnOnce(&mut Kept)) {
-        let mut inner = self.lock();
-        let kept = inner
-            .kept
-            .entry(node.name.clone())
-            .or_insert_with(|| Kept::of(node));
-        let mut lost = 0;
-        if kept.node != *node {
-            lost = kept.give_up();
-            *kept = kept.reborn(node);
-        }
-        change(kept);
-        inner.lost += lost;
-    }
-
     /// What is known of client ids; made anew if its keeper fell over it.
     pub fn ownership<T>(&self, me: &NodeId, act: impl FnOnce(&mut Ownership) -> T) -> T {
         let mut ownership = self.ownership.lock().unwrap_or_else(|torn| {
@@ -352,139 +278,5 @@ impl Board {
     }
 }
 
-impl Kept {
-    /// Counts and forgets the lane.
-    fn give_up(&mut self) -> u64 {
-        let lane = self.lane.take().map(|(lane, _)| lane);
-        lane.map_or(0, |mut lane| {
-            lane.abandon();
-            lane.dropped.link_down
-        })
-    }
-
-    fn of(node: &NodeId) -> Self {
-        Self {
-            node: node.clone(),
-            taken: 0,
-            lane: None,
-            acknowledged: 0,
-            came: 0,
-            before: (0, 0),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::broker::links::Outbound;
-    use crate::mqtt::message::Message;
-    use crate::mqtt::packet::QoS;
-
-    fn life(incarnation: u64) -> NodeId {
-        NodeId {
-            name: "b@h".parse().unwrap(),
-            incarnation: Incarnation(incarnation),
-        }
-    }
-
-    fn lane_of_one() -> Lane {
-        let lane = Lane::new(0);
-        let message = Arc::new(Message {
-            topic: "t".into(),
-            payload: Bytes::new(),
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            pass_through: Bytes::new(),
-            expires_at: None,
-            publisher: "p".into(),
-        });
-        let outbound = Outbound {
-            message,
-            share: None,
-            loans: None,
-            retained: None,
-            only_retained: false,
-        };
-        lane.outbox().announce(&outbound);
-        lane.outbox().lay(vec![outbound]);
-        lane
-    }
-
-    #[test]
-    fn a_lane_is_found_again_by_the_same_life_and_by_no_other() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.take(&life(1), 7, 0);
-        board.put_aside(&life(1), lane_of_one(), now);
-        assert_eq!((board.taken(&life(1)), board.taken(&life(2))), (7, 0));
-        assert!(board.lane_of(&life(2)).is_none());
-        assert_eq!(board.lane_of(&life(1)).unwrap().len(), 1);
-        assert!(board.lane_of(&life(1)).is_none(), "once");
-    }
-
-    #[test]
-    fn a_lane_whose_node_does_not_come_back_is_given_up_and_counted() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.put_aside(&life(1), lane_of_one(), now);
-        assert_eq!(board.sweep(now), 0);
-        assert_eq!(board.sweep(now + LINK_RESUME_WITHIN), 1);
-        assert!(board.lane_of(&life(1)).is_none());
-        assert_eq!(board.sweep(now + LINK_RESUME_WITHIN), 0);
-    }
-
-    #[test]
-    fn a_lane_of_a_node_that_seems_to_have_ended_is_given_up_sooner_and_never_later() {
-        let (board, now) = (Board::default(), Instant::now());
-        let (node, second) = (life(1), std::time::Duration::from_secs(1));
-        board.put_aside(&node, lane_of_one(), now);
-        board.hurry(&node.name, now + second);
-        board.hurry(&node.name, now + second * 2);
-        assert_eq!(board.sweep(now), 0);
-        assert_eq!(board.sweep(now + second), 1);
-        board.hurry(&node.name, now); // nothing is left to hurry
-    }
-
-    #[test]
-    fn what_waits_for_an_earlier_life_is_counted_when_a_later_one_comes() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.put_aside(&life(1), lane_of_one(), now);
-        board.take(&life(2), 1, 0);
-        assert_eq!((board.taken(&life(1)), board.taken(&life(2))), (0, 1));
-        assert_eq!(board.sweep(now), 1);
-    }
-
-    #[test]
-    fn what_was_dealt_with_an_earlier_life_is_told_apart() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.take(&life(1), 1, 5);
-        board.acknowledged(&life(1), 3);
-        board.put_aside(&life(1), lane_of_one(), now);
-        let told = |board: &Board| {
-            let [dealings] = &board.dealings()[..] else {
-                panic!("one node")
-            };
-            (
-                dealings.node.incarnation.0,
-                dealings.waiting,
-                dealings.acknowledged,
-                dealings.came,
-                dealings.before,
-            )
-        };
-        assert_eq!(told(&board), (1, 1, 3, 5, (0, 0)));
-        board.link_to(&life(2));
-        board.acknowledged(&life(2), 1);
-        assert_eq!(told(&board), (2, 0, 1, 0, (3, 5)));
-    }
-
-    #[test]
-    fn a_welcome_holds_our_own_dial_back_for_as_long_as_an_opening_may_take() {
-        let (board, now) = (Board::default(), Instant::now());
-        assert!(!board.has_link(&life(1), now));
-        board.welcome(&life(1).name, now);
-        assert!(board.has_link(&life(1), now));
-        assert!(!board.has_link(&life(1), now + HANDSHAKE_DEADLINE));
-    }
-}
+mod tests;

@@ -357,7 +357,7 @@ impl Handler<Offer> for Connector {
             Err(refusal) => Answer::Refuse(refusal),
             Ok(other) => Answer::Welcome {
                 node: me.cluster.me.clone(),
-                received: me.cluster.board.taken(&other),
+                received: me.cluster.board.received(&other),
                 members: me.membership.records(),
             },
         }))

@@ -384,7 +384,7 @@ async fn open(
         node: cluster.me.clone(),
         link,
         join: errand.join,
-        received: cluster.board.taken(node),
+        received: cluster.board.received(node),
         members: errand.members.clone(),
     };
     wire::put(&mut stream, &v1::encode(&hello)).await?;

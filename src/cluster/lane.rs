@@ -1,9 +1,9 @@
 //! Messages on their way to one node: numbered batches, a window, cumulative acknowledgement, resume.
 //!
-//! A value, but for the outbox that it cuts its batches from. It outlives its Peer for a short while,
-//! however that ended: when the link to the same life of the node comes back, batches that were not
-//! acknowledged are sent again under their old numbers, and the other side drops what it has taken
-//! already. So neither a broken connection nor a crash of the Peer loses or doubles anything. A message
+//! The sending end; the receiving one is [`super::intake`]. A value, but for the outbox that it cuts its
+//! batches from. It outlives its Peer for a short while, however that ended: when the link to the same life
+//! of the node comes back, batches that were not acknowledged are sent again under their old numbers, and
+//! the other side drops what it has taken already. So neither a broken connection nor a crash of the Peer loses or doubles anything. A message
 //! that leaves the lane, acknowledged or given up, drops the share that its publisher waits for.
 
 use std::collections::VecDeque;
@@ -67,10 +67,11 @@ pub struct AckAhead {
 }
 
 impl Lane {
-    /// An empty lane whose first batch follows number `received`, which the other side has taken of
-    /// an earlier lane of ours (0 for none).
+    /// An empty lane whose first batch follows number `last`: the last one of an earlier lane of ours to the
+    /// same life of the node, 0 for none. The other side may still take what was sent in that one, long after
+    /// it was given up here, and drops a number that it knows.
     #[must_use]
-    pub fn new(received: u64) -> Self {
+    pub fn new(last: u64) -> Self {
         Self {
             outbox: Arc::default(),
             held: None,
@@ -78,7 +79,7 @@ impl Lane {
             unacked: VecDeque::new(),
             unacked_bytes: 0,
             on_wire: 0,
-            last: received,
+            last,
             sent: 0,
             acknowledged: 0,
             dropped: Dropped::default(),
@@ -201,6 +202,12 @@ impl Lane {
         self.outbox.set_on_wire(self.on_wire);
     }
 
+    /// Number of the last batch that was cut.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Messages that were sent.
     #[must_use]
     pub fn sent(&self) -> u64 {
@@ -296,27 +303,6 @@ impl Drop for Lane {
 fn count(count: impl FnOnce(&Counters)) {
     if let Some(office) = Office::here() {
         count(office.counters());
-    }
-}
-
-/// What to do with a batch that came.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Came {
-    /// Dispatch it and acknowledge.
-    Fresh,
-    /// Taken before: only acknowledge.
-    Again,
-    /// Batches are missing before it: the link is broken.
-    Gap,
-}
-
-/// The receiving end: `last` is the number of the last batch taken, 0 when none is known.
-#[must_use]
-pub fn came(last: u64, seq: u64) -> Came {
-    match seq {
-        _ if last == 0 || seq == last + 1 => Came::Fresh,
-        _ if seq <= last => Came::Again,
-        _ => Came::Gap,
     }
 }
 

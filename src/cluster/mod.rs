@@ -39,6 +39,7 @@ pub mod discovery;
 pub mod dist;
 pub mod executor;
 pub mod gate;
+pub mod intake;
 pub mod lane;
 pub mod members_file;
 pub mod membership;

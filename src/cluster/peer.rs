@@ -7,26 +7,25 @@
 //! Tells:    Router (LinkUp, LinkDown, ApplySnapshot, ApplyDelta), Connector (News), Dist (Carry, Cut)
 //! Dies of:  a connection that does not come back, silence, a peer that breaks the protocol, an order
 
-use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, Message, Running, WrapFuture};
 use supervisors::{Caster, ChildSpec, Context, InitError, Restart};
-use tokio::sync::oneshot;
 
 use super::Cluster;
 use super::board::{LinkState, Row};
 use super::connector::{Fact, News};
 use super::dist::{Carried, Cut, FromDist};
+use super::intake::Waiting;
 use super::lane::Lane;
 use super::owners::LinkFell;
 use super::ownership::Slip;
 use super::rotation::CookieSlip;
 use super::slice::{Out, SliceIn};
 use super::wire::v1::{self, Frame, MemberRecord};
-use crate::broker::links::{Bell, Inbound, LinkDown, RouteDelta, Slice, SliceHeld};
+use crate::broker::links::{Bell, LinkDown, RouteDelta, Slice, SliceHeld};
 use crate::limits::{DRAIN_LINKS_WITHIN, LINK_CRASH_GRACE, PEER_TICK};
 use crate::node_name::NodeId;
 
@@ -87,11 +86,8 @@ pub struct Peer {
     /// The lane was put aside or given up; the one here is empty.
     parted: bool,
     flush_armed: bool,
-    /// Batches that wait until this arbiter has room for them, and whether one is being taken.
-    batches: VecDeque<(u64, Vec<Inbound>)>,
-    taking: bool,
-    /// Ends when the last batch that was taken has been acknowledged.
-    acknowledged: Option<oneshot::Receiver<()>>,
+    /// What came and waits until this arbiter has room for it.
+    waiting: Waiting,
     /// What we hold of their slice.
     slice_in: SliceIn,
     /// Buckets of retained messages that differ.
@@ -126,16 +122,7 @@ impl Peer {
     fn init(cluster: Cluster, ticket: Ticket, ctx: &mut Context<Self>) -> Result<Self, InitError> {
         let node = ticket.node.clone();
         let orders = ctx.myself().caster::<Order>();
-        let lane = match cluster.board.lane_of(&node) {
-            Some(mut lane) => match lane.resume(ticket.received) {
-                Ok(()) => lane,
-                Err(error) => {
-                    lane.abandon();
-                    return Err(error.into());
-                }
-            },
-            None => Lane::new(ticket.received),
-        };
+        let lane = cluster.board.lane_for(&node, ticket.received)?;
         lane.outbox().open(ctx.myself().caster());
         let mut row = Row::new(node.clone(), orders.clone(), ctx.myself().caster(), ticket.cookie);
         row.outbox = Some(lane.outbox().clone());
@@ -155,9 +142,7 @@ impl Peer {
             slice_held: Arc::default(),
             parted: false,
             flush_armed: false,
-            batches: VecDeque::new(),
-            taking: false,
-            acknowledged: None,
+            waiting: Waiting::default(),
             slice_in: SliceIn::default(),
             drift: Arc::default(),
         };
@@ -228,9 +213,9 @@ impl Peer {
         if std::mem::replace(&mut self.parted, true) {
             return;
         }
-        let mut lane = std::mem::replace(&mut self.lane, Lane::new(0));
+        let lane = std::mem::replace(&mut self.lane, Lane::new(0));
         if matches!(self.ending, Some(Reason::Leaving(_) | Reason::Ordered(_))) {
-            lane.abandon();
+            self.cluster.board.abandon(&self.node, lane);
         } else {
             self.cluster.board.put_aside(&self.node, lane, Instant::now());
         }

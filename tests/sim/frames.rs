@@ -1,18 +1,20 @@
 //! What a link does with each frame that comes, as in `cluster::peer::inbound` and its neighbours.
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ermine::broker::links::{Applied, Inbound, RouteVersion};
-use ermine::cluster::lane::{Came, came};
+use ermine::cluster::intake::{Came, Gate};
 use ermine::cluster::membership::Event as Change;
 use ermine::cluster::retained::Question;
 use ermine::cluster::slice::Out;
 use ermine::cluster::wire::v1::{self, Frame, RetainedRecord, WireMessage};
 use ermine::limits::{FORWARD_BATCH_BYTES, LINK_EARLY_BYTES_MAX, RETAINED_FRAME_LEN_MAX};
-use ermine::node_name::NodeName;
+use ermine::node_name::{NodeId, NodeName};
 use ermine::routing::retained::Told;
 use ermine::routing::stamps::{Known, Stamp};
+use tokio::sync::oneshot;
 
 use crate::life::{Mail, Replicated, Route};
 use crate::peer::{ROUTER_PAUSE, Reason, ToPeer};
@@ -171,18 +173,19 @@ impl World {
         let Some(peer) = life.peers.get_mut(&p) else {
             return Ok(());
         };
-        let taken = life.board.taken(&peer.node);
-        let last = peer.batches.back().map_or(taken, |(waiting, _)| *waiting);
-        match came(last, seq) {
-            Came::Again => self.frame_out(host, p, &Frame::Forwarded { seq: taken }),
-            Came::Gap => return Err(format!("batch {seq} came after batch {last}")),
+        match peer.waiting.came(life.board.taken(&peer.node), seq) {
+            Came::Again => {
+                let seq = life.board.received(&peer.node);
+                self.frame_out(host, p, &Frame::Forwarded { seq });
+            }
+            Came::Gap(last) => return Err(format!("batch {seq} came after batch {last}")),
             Came::Fresh => {
                 let inbound = messages
                     .into_iter()
                     .map(|message| message.into_inbound(bytes, instant, &peer.node.name));
                 let inbound: Result<Vec<Inbound>, _> = inbound.collect();
                 let inbound = inbound.map_err(|error| error.to_string())?;
-                peer.batches.push_back((seq, inbound));
+                peer.waiting.push(seq, inbound);
                 self.take_batches(host, p);
             }
         }
@@ -191,21 +194,70 @@ impl World {
 
     pub(crate) fn take_batches(&mut self, host: usize, p: u64) {
         let life = self.life(host);
-        let Some(peer) = life.peers.get_mut(&p).filter(|peer| !peer.ending && !peer.taking) else {
+        let Some(peer) = life.peers.get_mut(&p).filter(|peer| !peer.ending) else {
             return;
         };
-        let Some((seq, messages)) = peer.batches.pop_front() else {
+        let Some((seq, messages)) = peer.waiting.next_batch() else {
             return;
         };
-        peer.taking = true;
         let node = peer.node.clone();
-        life.board.take(&node, seq, messages.len() as u64);
-        self.taken(host, &node);
-        messages
+        let count = messages.len() as u64;
+        let ids = messages
             .iter()
-            .for_each(|message| self.dispatch(host, &node, message));
+            .filter_map(|message| self.dispatch(host, &node, message));
+        let ids = ids.collect();
+        let gate = self.store(host, &node, ids);
+        self.life(host).board.take(&node, seq, count, gate);
+        self.taken(host, &node);
         let busy = Duration::from_micros(self.rng.below(self.mail_max * 2));
         self.after(host, busy, Mail::Peer(p, ToPeer::Room(seq)));
+    }
+
+    /// The store has it after a while, if it is for the store at all; a life that ends before has not.
+    fn store(&mut self, host: usize, from: &NodeId, ids: Vec<u64>) -> Gate {
+        if self.rng.once_in(2) {
+            let me = self.life(host).id.clone();
+            self.ledger
+                .safe
+                .extend(ids.into_iter().map(|id| (id, me.clone())));
+            return None;
+        }
+        let (open, gate) = oneshot::channel();
+        let busy = Duration::from_micros(self.rng.below(self.mail_max * 20));
+        let (from, open) = (from.clone(), Some(open));
+        self.after(host, busy, Mail::Stored { from, ids, open });
+        Some(gate)
+    }
+
+    pub(crate) fn stored(&mut self, host: usize, from: &NodeId, ids: Vec<u64>) {
+        let life = self.life(host);
+        let (me, row) = (life.id.clone(), life.rows.get(&from.name).copied());
+        self.ledger
+            .safe
+            .extend(ids.into_iter().map(|id| (id, me.clone())));
+        if let Some(p) = row {
+            self.acknowledge(host, p, None);
+        }
+    }
+
+    /// What is safe of what this link has taken, up to `taken` if that is news, is acknowledged.
+    pub(crate) fn acknowledge(&mut self, host: usize, p: u64, taken: Option<u64>) {
+        let life = self.life(host);
+        let Some(peer) = life.peers.get_mut(&p).filter(|peer| !peer.ending) else {
+            return;
+        };
+        peer.unacked.extend(taken);
+        let mut safe = None;
+        let now = &mut Context::from_waker(Waker::noop());
+        while let Some(seq) = peer.unacked.front()
+            && let Poll::Ready(seq) = life.board.poll_safe(&peer.node, *seq, now)
+        {
+            safe = Some(seq);
+            peer.unacked.pop_front();
+        }
+        if let Some(seq) = safe {
+            self.frame_out(host, p, &Frame::Forwarded { seq });
+        }
     }
 
     pub(crate) fn tell_retained(&mut self, host: usize, p: u64) {

@@ -18,6 +18,7 @@ use ermine::node_name::{NodeId, NodeName};
 use ermine::routing::retained::{RetainedStore, Told};
 use ermine::routing::stamps::{HybridClock, Stamp};
 use ermine::routing::{RouteTable, SnapshotChunk};
+use tokio::sync::oneshot;
 
 use crate::clients::Clients;
 use crate::peer::{Peer, ToPeer};
@@ -98,6 +99,12 @@ pub(crate) enum Mail {
         replicated: Vec<Replicated>,
     },
     Expire,
+    // The store.
+    Stored {
+        from: NodeId,
+        ids: Vec<u64>,
+        open: Option<oneshot::Sender<()>>,
+    },
     // Clients, and the keeper of ownership.
     Connect(ByteString),
     Disconnect(ByteString),
@@ -243,6 +250,11 @@ impl World {
                 self.life(host).store.expire(now, wall, &mut |_, _| ());
                 self.after(host, Duration::from_secs(1), Mail::Expire);
             }
+            Mail::Stored { from, ids, open } => {
+                // Nobody waits for what came from a life that is over.
+                open.and_then(|open| open.send(()).ok());
+                self.stored(host, &from, ids);
+            }
             Mail::LinkUp { .. }
             | Mail::LinkDown(_)
             | Mail::LinkFallen(..)
@@ -330,7 +342,7 @@ impl World {
         }
         let answer = Answer::Welcome {
             node: life.id.clone(),
-            received: life.board.taken(&ticket.node),
+            received: life.board.received(&ticket.node),
             members: life.membership.records(),
         };
         self.answer(ticket.conn, answer);

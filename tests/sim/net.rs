@@ -195,7 +195,7 @@ impl World {
         if linked {
             return self.not_dialled(&from, other, false);
         }
-        let (node, received) = (from.clone(), life.board.taken(&to));
+        let (node, received) = (from.clone(), life.board.received(&to));
         self.conns_made += 1;
         let conn = self.conns_made;
         let hello = Hello {

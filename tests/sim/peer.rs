@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ermine::broker::links::{Applied, Inbound, OwnSlice, RefusedSlice, RouteDelta, RouteVersion};
+use ermine::broker::links::{Applied, OwnSlice, RefusedSlice, RouteDelta, RouteVersion};
+use ermine::cluster::intake::Waiting;
 use ermine::cluster::membership::Event as Change;
 use ermine::cluster::ownership::Slip;
 use ermine::cluster::pulse::{Finding, Pulse};
@@ -91,8 +92,9 @@ pub(crate) struct Peer {
     pub(crate) broken: Option<u64>,
     pub(crate) lane: Counted,
     pub(crate) slice_in: SliceIn,
-    pub(crate) batches: VecDeque<(u64, Vec<Inbound>)>,
-    pub(crate) taking: bool,
+    pub(crate) waiting: Waiting,
+    /// Batches that have found room and are not acknowledged.
+    pub(crate) unacked: VecDeque<u64>,
     pub(crate) members: Vec<MemberRecord>,
     abandons: bool,
 }
@@ -127,8 +129,8 @@ impl World {
             broken: None,
             lane,
             slice_in: SliceIn::default(),
-            batches: VecDeque::new(),
-            taking: false,
+            waiting: Waiting::default(),
+            unacked: VecDeque::new(),
             members: ticket.members,
             abandons: false,
         };
@@ -186,8 +188,8 @@ impl World {
             }
             ToPeer::Bell => self.send_batches(host, p),
             ToPeer::Room(seq) => {
-                peer.taking = false;
-                self.frame_out(host, p, &Frame::Forwarded { seq });
+                peer.waiting.found_room();
+                self.acknowledge(host, p, Some(seq));
                 self.take_batches(host, p);
             }
             ToPeer::Look => {
@@ -294,6 +296,8 @@ impl World {
         self.say(|| format!("{}: nodeup {node}", self.hosts[host].name));
         self.greet(host, p);
         self.send_routes(host, p);
+        let taken = self.life(host).board.taken(&node);
+        self.acknowledge(host, p, Some(taken));
     }
 
     fn greet(&mut self, host: usize, p: u64) {
@@ -338,6 +342,7 @@ impl World {
         (peer.slice, peer.pull, peer.pulse) = (SliceOut::default(), Pull::default(), Pulse::new(instant));
         peer.early = Vec::new();
         peer.slice_in.reconnected();
+        peer.waiting.reconnected();
         peer.members = ticket.members;
         self.carry(conn, host, p);
     }

@@ -61,6 +61,8 @@ pub(crate) struct Ledger {
     /// Dispatched over there: the latest, and all.
     latest: BTreeMap<Way, u64>,
     pub(crate) dispatched: BTreeSet<(u64, NodeId)>,
+    /// What persistent sessions over there were promised of it outlasts that life.
+    pub(crate) safe: BTreeSet<(u64, NodeId)>,
     /// Messages that a lane gave up: counted as `link_down`.
     pub(crate) given_up: u64,
     /// Of what the board gave up, what it has not told yet.
@@ -99,15 +101,12 @@ impl World {
     /// The lane for a new Peer: the one that was put aside, or an empty one.
     pub(crate) fn lane_for(&mut self, host: usize, node: &NodeId, received: u64) -> Result<Counted, String> {
         let life = self.life(host);
-        let Some(lane) = life.board.lane_of(node) else {
-            let (lane, ids) = (Lane::new(received), Rc::default());
-            lane.outbox().engage();
-            return Ok(Counted { lane, ids });
-        };
+        let lane = life.board.lane_for(node, received);
+        let lane = lane.map_err(|error| error.to_string())?;
         let aside = life.aside.get_mut(&node.name).filter(|aside| aside.node == *node);
         let ids = aside.and_then(|aside| aside.ids.take()).unwrap_or_default();
-        let mut counted = Counted { lane, ids };
-        counted.lane.resume(received).map_err(|error| error.to_string())?;
+        self.taken(host, node);
+        let counted = Counted { lane, ids };
         counted.lane.outbox().engage();
         self.settle_lane(host, node, &counted.lane, &counted.ids);
         Ok(counted)
@@ -146,10 +145,16 @@ impl World {
         let mut ids = ids.borrow_mut();
         while ids.len() > lane.len() {
             let id = ids.pop_front().expect("it is not empty");
-            if id > 0 && !self.ledger.dispatched.contains(&(id, node.clone())) {
+            let known = (id, node.clone());
+            if id > 0 && !self.ledger.safe.contains(&known) {
                 let from = &self.hosts[host].name;
+                let why = if self.ledger.dispatched.contains(&known) {
+                    "has not stored it"
+                } else {
+                    "did not dispatch it"
+                };
                 self.violated(&format!(
-                    "message {id} from {from} was acknowledged, but {node} did not dispatch it"
+                    "message {id} from {from} was acknowledged, but {node} {why}"
                 ));
             }
         }
@@ -186,11 +191,10 @@ impl World {
     }
 
     /// A Peer has ended.
-    pub(crate) fn part(&mut self, host: usize, node: &NodeId, mut counted: Counted, abandons: bool) {
+    pub(crate) fn part(&mut self, host: usize, node: &NodeId, counted: Counted, abandons: bool) {
         if abandons {
-            let before = counted.lane.dropped.link_down;
-            counted.lane.abandon();
-            let told = counted.lane.dropped.link_down - before;
+            self.taken(host, node);
+            let told = self.life(host).board.abandon(node, counted.lane);
             let lost = self.give_up(host, node, &counted.ids, false);
             if told != lost {
                 self.violated(&format!("a lane gave {lost} messages up and counted {told}"));
@@ -279,8 +283,8 @@ impl World {
         }
     }
 
-    /// A message comes from another node: in order, once.
-    pub(crate) fn dispatch(&mut self, host: usize, from: &NodeId, inbound: &Inbound) {
+    /// A message comes from another node: in order, once. Its number.
+    pub(crate) fn dispatch(&mut self, host: usize, from: &NodeId, inbound: &Inbound) -> Option<u64> {
         let me = self.life(host).id.clone();
         self.ledger.forwarded += 1;
         if let Some(id) = id_of(&inbound.message) {
@@ -297,6 +301,7 @@ impl World {
             let retain = Mail::Retain((*inbound.message).clone(), Some(stamp.clone()));
             self.post(host, Inbox::Retainer, retain);
         }
+        id_of(&inbound.message)
     }
 
     /// A client publishes QoS 1. `false`: it has to wait.

@@ -109,6 +109,8 @@ impl Peer {
         }
         self.greet(ctx);
         self.send_routes(ctx);
+        // What the Peer before us took became safe when nobody was there to say so.
+        self.acknowledge(self.cluster.board.taken(&self.node), ctx);
     }
 
     /// A new connection is ready: what was not acknowledged goes first.
@@ -174,6 +176,7 @@ impl Peer {
         self.tell_acknowledged();
         (self.connection, self.broken) = (Connection::new(ticket.link), None);
         self.slice_in.reconnected();
+        self.waiting.reconnected();
         self.row(|row| {
             row.state = LinkState::Opening;
             (row.routes_came, row.routes_settled, row.canaries) = (false, false, (false, false));

@@ -1,18 +1,18 @@
 //! What a Peer does with each frame that comes.
 
+use std::future::poll_fn;
+use std::task::{self, Poll, Waker};
 use std::time::Instant;
 
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use bytes::Bytes;
 use supervisors::{CallError, Context};
-use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::TryRecvError;
 
 use super::{LinkState, Peer, Reason};
 use crate::broker::links::{ApplyDelta, ApplySnapshot, Inbound};
 use crate::broker::publish;
 use crate::cluster::connector::Fact;
-use crate::cluster::lane::{Came, came};
+use crate::cluster::intake::Came;
 use crate::cluster::owners::Said;
 use crate::cluster::wire::WireError;
 use crate::cluster::wire::v1::{self, Frame, MemberRecord, WireMessage};
@@ -197,11 +197,13 @@ impl Peer {
         bytes: &Bytes,
         ctx: &mut Context<Self>,
     ) -> Result<(), WireError> {
-        let taken = self.cluster.board.taken(&self.node);
-        let last = self.batches.back().map_or(taken, |(waiting, _)| *waiting);
-        match came(last, seq) {
-            Came::Again => self.send(&Frame::Forwarded { seq: taken }, ctx),
-            Came::Gap => {
+        let board = &self.cluster.board;
+        match self.waiting.came(board.taken(&self.node), seq) {
+            Came::Again => {
+                let seq = board.received(&self.node);
+                self.send(&Frame::Forwarded { seq }, ctx);
+            }
+            Came::Gap(last) => {
                 return Err(WireError::Malformed(format!(
                     "batch {seq} came after batch {last}"
                 )));
@@ -214,7 +216,7 @@ impl Peer {
                     .map(|message| message.into_inbound(bytes, now, from));
                 let messages: Vec<Inbound> = messages.collect::<Result<_, _>>()?;
                 self.row(|row| row.came += messages.len() as u64);
-                self.batches.push_back((seq, messages));
+                self.waiting.push(seq, messages);
                 self.take_batches(ctx);
             }
         }
@@ -223,48 +225,36 @@ impl Peer {
 
     /// One batch after the other, as this arbiter has room: the acknowledgement is the valve.
     fn take_batches(&mut self, ctx: &mut Context<Self>) {
-        if self.taking || self.ending.is_some() {
+        if self.ending.is_some() {
             return;
         }
-        let Some((seq, messages)) = self.batches.pop_front() else {
+        let Some((seq, messages)) = self.waiting.next_batch() else {
             return;
         };
-        self.taking = true;
         let count = messages.len() as u64;
-        let safe = publish::dispatch(messages);
-        self.cluster.board.take(&self.node, seq, count);
+        let gate = publish::dispatch(messages);
+        self.cluster.board.take(&self.node, seq, count, gate);
         ctx.spawn(publish::room().into_actor(self).map(move |(), me, ctx| {
-            me.taking = false;
-            me.acknowledge(seq, safe, ctx);
+            me.waiting.found_room();
+            me.acknowledge(seq, ctx);
             me.take_batches(ctx);
         }));
     }
 
     /// Tells that everything up to a batch is taken, as soon as it is safe what came with it and before it.
-    fn acknowledge(&mut self, seq: u64, safe: Option<oneshot::Receiver<()>>, ctx: &mut Context<Self>) {
-        let pending = |before: &mut oneshot::Receiver<()>| before.try_recv() == Err(TryRecvError::Empty);
-        let before = self
-            .acknowledged
-            .take()
-            .and_then(|mut before| pending(&mut before).then_some(before));
-        if safe.is_none() && before.is_none() {
+    pub(super) fn acknowledge(&mut self, seq: u64, ctx: &mut Context<Self>) {
+        let board = &self.cluster.board;
+        if board.received(&self.node) >= seq {
+            return;
+        }
+        let now = &mut task::Context::from_waker(Waker::noop());
+        if let Poll::Ready(seq) = board.poll_safe(&self.node, seq, now) {
             return self.send(&Frame::Forwarded { seq }, ctx);
         }
-        let (done, acknowledged) = oneshot::channel();
-        self.acknowledged = Some(acknowledged);
-        let waited = async move {
-            if let Some(before) = before {
-                // It ends when the batch before was acknowledged.
-                let _ = before.await;
-            }
-            if let Some(safe) = safe {
-                // While the store takes nothing, who is online has it, and what was dropped is counted.
-                let _ = safe.await;
-            }
-        };
-        ctx.spawn(waited.into_actor(self).map(move |(), me, ctx| {
+        let (board, node) = (board.clone(), self.node.clone());
+        let safe = poll_fn(move |cx| board.poll_safe(&node, seq, cx));
+        ctx.spawn(safe.into_actor(self).map(|seq, me, ctx| {
             me.send(&Frame::Forwarded { seq }, ctx);
-            let _ = done.send(());
         }));
     }
 
