@@ -3,8 +3,9 @@
 //! The sending end; the receiving one is [`super::intake`]. A value, but for the outbox that it cuts its
 //! batches from. It outlives its Peer for a short while, however that ended: when the link to the same life
 //! of the node comes back, batches that were not acknowledged are sent again under their old numbers, and
-//! the other side drops what it has taken already. So neither a broken connection nor a crash of the Peer loses or doubles anything. A message
-//! that leaves the lane, acknowledged or given up, drops the share that its publisher waits for.
+//! the other side drops what it has taken already. So neither a broken connection nor a crash of the Peer
+//! loses or doubles anything. A message that leaves the lane, acknowledged or given up, drops the share that
+//! its publisher waits for.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
