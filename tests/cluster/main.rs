@@ -14,6 +14,7 @@ mod joining;
 mod leaving;
 mod links;
 mod mistakes;
+mod network;
 mod ownership;
 mod partition;
 mod retained;
@@ -31,18 +32,22 @@ use harness::host::{Host, Node, eventually};
 
 /// Nodes n1, n2, … that are one cluster.
 fn cluster(host: &Host, size: usize) -> Vec<Node> {
-    let nodes: Vec<Node> = (1..=size)
-        .map(|n| host.start(&format!("n{n}@127.0.0.1")))
-        .collect();
+    let nodes = (1..=size).map(|n| host.start(&format!("n{n}@127.0.0.1")));
+    let nodes: Vec<Node> = nodes.collect();
+    join(host, &nodes);
+    nodes
+}
+
+/// Makes one cluster of nodes.
+fn join(host: &Host, nodes: &[Node]) {
     for node in &nodes[1..] {
-        host.ok(&["cluster", "join", &node.name, "--node", "n1@127.0.0.1"]);
+        host.ok(&["cluster", "join", &node.name, "--node", &nodes[0].name]);
     }
-    for node in &nodes {
-        eventually(&format!("{} sees all {size}", node.name), || {
-            (running(host, &node.name).len() == size).then_some(())
+    for node in nodes {
+        eventually(&format!("{} sees all {}", node.name, nodes.len()), || {
+            (running(host, &node.name).len() == nodes.len()).then_some(())
         });
     }
-    nodes
 }
 
 /// Names of the running nodes as one node sees them.

@@ -1,89 +1,21 @@
 //! A cut network: two nodes in network namespaces of their own, with a switch between them that loses
 //! everything for a while. Needs root and `ip`; is skipped with the reason where there is neither.
 
-use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::harness::PATIENCE;
-use crate::harness::host::{Host, Log, Node, eventually, text};
+use crate::harness::host::{Host, eventually, text};
+use crate::network::Network;
 
 /// How long the network is cut.
 const CUT_FOR: Duration = Duration::from_secs(15);
 
-const ENDS: [(&str, &str); 2] = [("a", "10.77.0.1"), ("b", "10.77.0.2")];
-
-/// Runs `ip`; its complaint if it fails.
-fn ip(words: &str) -> Result<(), String> {
-    let output = Command::new("ip").args(words.split(' ')).output();
-    let output = output.map_err(|error| format!("ip does not run: {error}"))?;
-    let why = || format!("ip {words}: {}", text(&output.stderr).trim());
-    output.status.success().then_some(()).ok_or_else(why)
-}
-
-/// Three namespaces: two ends, and the switch between them.
-struct Network {
-    prefix: String,
-}
+const ENDS: [&str; 2] = ["a", "b"];
 
 impl Network {
-    /// Lays the cables, or says why that cannot be done here.
-    fn new() -> Result<Self, String> {
-        let network = Self {
-            prefix: format!("erm{}", std::process::id()),
-        };
-        let switch = network.name("s");
-        ip(&format!("netns add {switch}"))?;
-        ip(&format!("-n {switch} link add name hub type bridge"))?;
-        ip(&format!("-n {switch} link set dev hub up"))?;
-        for (end, address) in ENDS {
-            let name = network.name(end);
-            ip(&format!("netns add {name}"))?;
-            ip(&format!(
-                "-n {name} link add name wire type veth peer name port-{end} netns {switch}"
-            ))?;
-            ip(&format!("-n {name} addr add {address}/24 dev wire"))?;
-            ip(&format!("-n {name} link set dev wire up"))?;
-            ip(&format!("-n {name} link set dev lo up"))?;
-            ip(&format!("-n {switch} link set dev port-{end} up"))?;
-        }
-        network.heal();
-        Ok(network)
-    }
-
-    fn name(&self, end: &str) -> String {
-        format!("{}{end}", self.prefix)
-    }
-
-    /// Everything between the two is lost; both interfaces stay up.
-    fn cut(&self) {
-        ip(&format!("-n {} link set dev port-a nomaster", self.name("s"))).expect("cut");
-    }
-
-    fn heal(&self) {
-        for (end, _) in ENDS {
-            ip(&format!(
-                "-n {} link set dev port-{end} master hub",
-                self.name("s")
-            ))
-            .expect("plugged in");
-        }
-    }
-
-    /// A command of the CLI, run at one end.
-    fn ermine(&self, host: &Host, end: &str) -> Command {
-        let mut command = Command::new("ip");
-        command
-            .args(["netns", "exec", &self.name(end), env!("CARGO_BIN_EXE_ermine")])
-            .env("HOME", host.home())
-            .env("ERMINE_REGISTRY_PORT", host.registry_port.to_string())
-            .env_remove("ERMINE_COOKIE")
-            .stdin(Stdio::null());
-        command
-    }
-
     fn run(&self, host: &Host, end: &str, words: &[&str]) -> Output {
         self.ermine(host, end).args(words).output().expect("ip runs")
     }
@@ -101,30 +33,6 @@ impl Network {
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error} in {out}"))
     }
 
-    fn start(&self, host: &Host, end: &str, address: &str) -> Node {
-        let name = format!("n-{end}@{address}");
-        let mut command = self.ermine(host, end);
-        command.args(["start", "--name", &name, "--listen", "127.0.0.1:1883"]);
-        command.arg("--data-dir").arg(host.data_dir(&name));
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the node starts");
-        let log = Arc::new(Log::default());
-        log.follow(child.stdout.take().expect("piped"));
-        log.follow(child.stderr.take().expect("piped"));
-        let mqtt = "127.0.0.1:1883".parse().expect("an address");
-        let node = Node {
-            name,
-            child,
-            log,
-            mqtt,
-        };
-        node.await_log("the node is up", |line| line.contains("node started"));
-        node
-    }
-
     /// A message goes in and comes out at one end.
     fn serves(&self, host: &Host, end: &str, word: &str) {
         self.ok(host, end, &["pub", "-t", "kept", "-m", word, "-q", "1", "-r"]);
@@ -138,27 +46,19 @@ impl Network {
     }
 }
 
-impl Drop for Network {
-    fn drop(&mut self) {
-        for end in ["a", "b", "s"] {
-            let _ = ip(&format!("netns del {}", self.name(end)));
-        }
-    }
-}
-
 #[test]
 fn both_sides_of_a_cut_network_serve_and_find_each_other_when_it_heals() {
-    let network = match Network::new() {
+    let network = match Network::new(0, &ENDS) {
         Ok(network) => network,
         Err(why) => return eprintln!("skipped: network namespaces need root and iproute2: {why}"),
     };
     let host = Host::new();
-    let nodes = ENDS.map(|(end, address)| network.start(&host, end, address));
+    let nodes = ENDS.map(|end| network.start(&host, end));
     network.ok(&host, "a", &["cluster", "join", &nodes[1].name]);
-    let before = ENDS.map(|(end, _)| network.json(&host, end, &["status", "--json"]));
+    let before = ENDS.map(|end| network.json(&host, end, &["status", "--json"]));
     let marks = nodes.each_ref().map(|node| node.log.len());
 
-    network.cut();
+    network.cut("a");
     let cut = Instant::now();
     for (node, mark) in nodes.iter().zip(marks) {
         node.log
@@ -172,15 +72,15 @@ fn both_sides_of_a_cut_network_serve_and_find_each_other_when_it_heals() {
     }
     // Long enough for the pauses between two dials to have grown as far as they do.
     while cut.elapsed() < CUT_FOR {
-        for (end, _) in ENDS {
+        for end in ENDS {
             assert_eq!(network.running(&host, end), 1);
             network.serves(&host, end, &format!("alone at {end} for {:?}", cut.elapsed()));
         }
     }
 
-    network.heal();
+    network.heal("a");
     let healed = Instant::now();
-    for (end, _) in ENDS {
+    for end in ENDS {
         eventually(&format!("{end} sees two"), || {
             (network.running(&host, end) == 2).then_some(())
         });
@@ -191,7 +91,7 @@ fn both_sides_of_a_cut_network_serve_and_find_each_other_when_it_heals() {
         "{:?}",
         healed.elapsed()
     );
-    for ((end, _), before) in ENDS.iter().zip(&before) {
+    for (end, before) in ENDS.iter().zip(&before) {
         let status = network.json(&host, end, &["status", "--json"]);
         assert_eq!(
             status["incarnation"], before["incarnation"],

@@ -366,8 +366,7 @@ impl World {
             if !waiting.outbox.lay(vec![outbound]).is_empty() {
                 waiting.ids.borrow_mut().pop_back();
                 self.ledger.given_up += 1;
-            }
-            if waiting.outbox.queued() > LINK_QUEUE_BYTES_MAX + size + 1024 {
+            } else if waiting.outbox.queued() > LINK_QUEUE_BYTES_MAX + size + 1024 {
                 self.violated("an outbox holds more than its bound");
             }
             self.post(host, Inbox::Wing, Mail::Peer(peer, ToPeer::Bell));
