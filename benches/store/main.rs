@@ -139,6 +139,8 @@ fn session(no: SessionNo) -> Change {
         away_since_ms: Some(1),
         noted_ms: 1,
         will: None,
+        suspect: None,
+        guest: None,
     };
     Change::Session(no, Box::new(record))
 }

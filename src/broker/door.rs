@@ -17,6 +17,7 @@ use super::crowd::{Crowd, DoorLimits, NodeCrowd, Pass, Refused};
 use super::tls::Certificate;
 use super::transport::Peer;
 use crate::session::event::ClientLimits;
+use crate::session::lasting::Guest;
 
 /// Sockets that wait in the kernel until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -128,6 +129,36 @@ impl Terms {
             allow_anonymous: true,
             certificate: None,
         }
+    }
+}
+
+/// What clients may have that have not connected since they came back from the store: what the listener
+/// grants through which they came last, should there still be one of its name.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    /// What holds without a listener.
+    pub node: ClientLimits,
+    /// What each listener grants, by its name.
+    pub listeners: Vec<(String, ClientLimits)>,
+}
+
+impl Grants {
+    /// Of these doors.
+    #[must_use]
+    pub fn of_doors(node: ClientLimits, doors: &[Door]) -> Self {
+        let grant = |door: &Door| (door.name().to_owned(), door.terms().client);
+        Self {
+            node,
+            listeners: doors.iter().map(grant).collect(),
+        }
+    }
+
+    /// What a client may have.
+    #[must_use]
+    pub fn of(&self, guest: Option<&Guest>) -> ClientLimits {
+        let came = |name: &str| guest.is_some_and(|guest| guest.listener == name);
+        let known = self.listeners.iter().find(|(name, _)| came(name));
+        known.map_or(self.node, |(_, limits)| *limits)
     }
 }
 

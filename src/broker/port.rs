@@ -256,6 +256,11 @@ impl Port {
         desks.filter(|desk| desk.group().is_some()).cloned().collect()
     }
 
+    /// Whether there are deliveries that the session has not taken, or may not yet.
+    pub(super) fn holds_deliveries(&self) -> bool {
+        !self.inbox.borrow().is_empty() || self.pen.borrow().len() > 0
+    }
+
     /// Takes out of the inbox what came as a member of this shared group.
     pub(super) fn take_shared(&self, share: NonZeroU64) -> Vec<Delivery> {
         let mut inbox = self.inbox.borrow_mut();

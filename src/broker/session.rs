@@ -42,6 +42,7 @@ use self::brake::Brake;
 pub use self::description::{Describe, ListSubscriptions, SessionInfo};
 use self::effects::Ask;
 use self::keeping::Waiting;
+pub(super) use self::keeping::wall_ms;
 use self::moving::Move;
 pub use self::moving::{Depart, Discard, Late, Pack, Parcel};
 use self::replay::Replays;
@@ -50,13 +51,14 @@ pub use self::reviving::{Revivals, Ticket};
 use self::seat::PortSeat;
 use self::torn::Offered;
 use self::turn::Turns;
-pub use self::will::TellWill;
+pub use self::will::{TellWill, WillPublished};
 use self::wire::Wire;
 use super::clients::{self, Fact};
 use super::office::Office;
 use super::poison::Suspect;
 use super::port::Parting;
 use super::publish::Holds;
+use super::storage::Mark;
 use super::tables::Tables;
 use super::wills;
 use crate::mqtt::reason::ReasonCode;
@@ -137,6 +139,8 @@ pub struct Session {
     moving: Move,
     /// What it does when the store has committed.
     waiting: Waiting,
+    /// Until this is safe its client is neither read nor answered.
+    held_back: Option<Mark>,
     /// While it comes back from the store.
     revival: Option<Reviving>,
 }
@@ -174,7 +178,7 @@ impl Session {
     ) -> Result<Self, InitError> {
         let office = Office::here().filter(|office| Arc::ptr_eq(office.tables(), tables));
         let office = office.ok_or_else(|| InitError::failed("this arbiter has no office"))?;
-        let (value, lasting, effects) = past.value(client_id, tables.client_limits);
+        let (value, lasting, effects) = past.value(client_id, &tables.client_limits);
         let port = office.open_port(value.client_id().clone());
         port.lasting.set(lasting);
         let suspect = tables.poison.suspect(value.client_id(), Instant::now());
@@ -196,11 +200,16 @@ impl Session {
             entry: Entry::default(),
             moving: Move::default(),
             waiting: Waiting::default(),
+            held_back: None,
             revival: None,
         };
-        effects
-            .into_iter()
-            .for_each(|effect| session.carry_out(effect, Instant::now(), ctx));
+        if let Past::Stored(restored, ticket) = past {
+            session.come_back(&restored.record, ticket, effects, ctx);
+        } else {
+            effects
+                .into_iter()
+                .for_each(|effect| session.carry_out(effect, Instant::now(), ctx));
+        }
         let clean = arrival
             .as_ref()
             .is_some_and(|arrival| arrival.attach.connect.clean_start);
@@ -225,6 +234,9 @@ impl Session {
         if self.wire.is_some() {
             self.handle(Event::TakenOver, now, ctx);
         }
+        let waits = self.value.queue_len() > 0 || self.seat.port.holds_deliveries();
+        let has_past = self.lasting().is_some() && (waits || arrival.attach.connect.clean_start);
+        let listener = arrival.origin.listener().into();
         let Arrival {
             attach,
             transport,
@@ -241,7 +253,7 @@ impl Session {
         ) {
             Ok(wire) => {
                 self.wire = Some(wire);
-                self.enter(identity, ctx);
+                self.enter(identity, listener, ctx);
                 self.brake = Brake::new(&attach.limits, now);
                 self.seat.office.set_online(&self.seat.port, true);
                 self.seat.office.counters().connects_accepted.one();
@@ -252,6 +264,9 @@ impl Session {
                 if self.wire.is_some() {
                     self.have_will();
                     self.note_record();
+                    if has_past {
+                        self.hold_back();
+                    }
                     let client_id = self.value.client_id().clone();
                     let username = self.entry.username.clone();
                     self.tell_clients(Fact::Attached(client_id, ctx.myself(), username));

@@ -26,6 +26,7 @@ use super::clients::{ClientTable, Clients, Fact};
 use super::confirm::Suback;
 use super::counters::{Counters, Snapshot};
 use super::desk::{ShareGroup, Sharing};
+use super::door::Grants;
 use super::gatekeeper::Gatekeeper;
 use super::keeping;
 use super::keyring::Keyring;
@@ -46,7 +47,6 @@ use crate::node_name::{Incarnation, NodeId};
 use crate::routing::RouteTable;
 use crate::routing::retained::{RetainedLimits, RetainedStore};
 use crate::routing::stamps::HybridClock;
-use crate::session::event::ClientLimits;
 
 /// Shards of the `sessions` supervisor: no shared restart budget, short lists.
 pub const SESSION_SHARDS: usize = 64;
@@ -166,7 +166,7 @@ pub struct Rules {
     /// What a SUBACK waits for.
     pub suback: Suback,
     /// What a client may have that is away since before this life of `core`.
-    pub client: ClientLimits,
+    pub client: Grants,
     /// Keeps what must outlast the process; `None` where nothing does.
     pub storage: Option<Arc<dyn Storage>>,
 }
@@ -204,7 +204,7 @@ pub struct Tables {
     /// Keeps what must outlast the process; `None` where nothing does. Belongs to the node.
     pub storage: Option<Arc<dyn Storage>>,
     /// What a client may have that has come back from the store and has not connected.
-    pub client_limits: ClientLimits,
+    pub client_limits: Grants,
     /// The arbiters on which something waits for the store, one flag for each.
     pub(super) awaiting_store: Arc<[AtomicBool]>,
     /// The node stops: nobody is promised anything any more. Who is waited for ends one after the other, and
@@ -286,7 +286,7 @@ impl Tables {
             sharing: rules.sharing.clone(),
             suback: rules.suback,
             storage,
-            client_limits: rules.client,
+            client_limits: rules.client.clone(),
             awaiting_store,
             closing: AtomicBool::new(false),
             retained_read: AtomicBool::new(false),

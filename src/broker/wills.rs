@@ -22,9 +22,11 @@ use ahash::AHashMap;
 use bytestring::ByteString;
 use supervisors::{ChildSpec, Context, InitError};
 
+use super::clients;
 use super::links::WillNews;
 use super::office::Office;
 use super::publish::{self, Holds};
+use super::session::WillPublished;
 use super::tables::Tables;
 use super::tray::{Bell, Burden};
 use crate::mqtt::message::Message;
@@ -54,6 +56,8 @@ pub enum Request {
         /// Whose will.
         client_id: ByteString,
     },
+    /// There is a will in the book that is due before all others.
+    Look,
 }
 
 impl Burden for Request {}
@@ -129,19 +133,24 @@ impl WillBook {
                     client_id,
                     will,
                     delay_s,
-                } => {
-                    let delayed = now.checked_add(Duration::from_secs(delay_s.into()));
-                    let due = delayed.map_or(rested, |due| due.max(rested));
-                    let rests = if delay_s == 0 {
-                        Rests::WasDue
-                    } else {
-                        Rests::WasDelayed
-                    };
-                    self.enter(client_id, due, will, Some(rests));
-                }
+                } => self.rest(client_id, will, delay_s, now),
                 Request::Cancel { client_id } => drop(self.cancel(&client_id)),
+                Request::Look => {}
             }
         }
+    }
+
+    /// Notes the will of a client that fell with an earlier life.
+    fn rest(&mut self, client_id: ByteString, will: Arc<Will>, delay_s: u32, now: Instant) {
+        let rested = now + REST_AFTER_FALL;
+        let delayed = now.checked_add(Duration::from_secs(delay_s.into()));
+        let due = delayed.map_or(rested, |due| due.max(rested));
+        let rests = if delay_s == 0 {
+            Rests::WasDue
+        } else {
+            Rests::WasDelayed
+        };
+        self.enter(client_id, due, will, Some(rests));
     }
 
     /// Forgets the will of a client; whether there was one.
@@ -192,6 +201,20 @@ pub(super) fn publish_now(office: &Office, client_id: &ByteString, will: Arc<Wil
 pub(super) fn tell(tables: &Tables, client_id: &ByteString, news: WillNews) {
     if let Some(keeper) = tables.keeper() {
         keeper.will(client_id, news);
+    }
+}
+
+/// Leaves the will of a client that fell with an earlier process to Wills: it rests as those do that fell
+/// with an earlier life of `core`.
+pub(super) fn inherit(tables: &Tables, client_id: &ByteString, will: Arc<Will>, delay_s: u32, now: Instant) {
+    let mut book = lock(&tables.wills);
+    let before = book.next();
+    book.rest(client_id.clone(), will, delay_s, now);
+    let sooner = book.next() != before;
+    tables.wills_rest.store(true, Relaxed);
+    drop(book);
+    if sooner {
+        ask(tables, Request::Look);
     }
 }
 
@@ -268,6 +291,7 @@ impl Wills {
         let now = Instant::now();
         while let Some((client_id, will)) = self.with(|book| book.take_due(now)) {
             publish_will(&message_of(&will, &client_id, now));
+            self.tell_session(&client_id);
             // Its client may be back and have another one: told which.
             tell(&self.tables, &client_id, WillNews::Published(will));
         }
@@ -276,6 +300,16 @@ impl Wills {
         }
         if let Some(next) = self.with(|book| book.next()) {
             ctx.run_later(next.saturating_duration_since(Instant::now()), Self::execute);
+        }
+    }
+
+    /// What was stored of a will is to be forgotten when it is published.
+    fn tell_session(&self, client_id: &ByteString) {
+        if self.tables.storage.is_some()
+            && let Some(known) = clients::known(&self.tables, client_id)
+            && let Some(session) = known.session.whereis()
+        {
+            let _ = session.cast(WillPublished);
         }
     }
 
@@ -288,6 +322,7 @@ impl Wills {
                     delay_s,
                 }) => self.note(client_id, will, delay_s, ctx),
                 Some(Request::Cancel { client_id }) => drop(self.with(|book| book.cancel(&client_id))),
+                Some(Request::Look) => self.execute(ctx),
                 None => return,
             }
         }

@@ -14,7 +14,7 @@ use super::surroundings::Rooms;
 use crate::admin::control::{Control, ControlOptions, Serve};
 use crate::admin::http::{Entrance, Hall};
 use crate::admin::protocol::Access;
-use crate::broker::door::Door;
+use crate::broker::door::{Door, Grants};
 use crate::broker::keyring::Keyring;
 use crate::broker::tables::{Arbiters, Names, Rules, Shelf, Tables};
 use crate::cluster::Cluster;
@@ -158,7 +158,7 @@ impl Plan {
             retained: self.config.limits.retained,
             sharing: self.config.sharing.clone(),
             suback: self.config.suback,
-            client: self.config.limits.client,
+            client: Grants::of_doors(self.config.limits.client, &self.doors),
             storage: Some(self.store.clone()),
         };
         let tables = Tables::ruled(node, arbiters, names, rules);

@@ -79,6 +79,18 @@ pub struct Queued {
     pub dup: bool,
 }
 
+/// Whose a session is and how its client came in: what its rights and limits follow from when it is found
+/// again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Guest {
+    /// The user that the client proved to be; `None` is an anonymous one.
+    pub username: Option<ByteString>,
+    /// Whether no rule binds it, or rules that it brought along and that are not stored.
+    pub is_unbound: bool,
+    /// Name of the listener that it came through, as `tls:0.0.0.0:8883`.
+    pub listener: ByteString,
+}
+
 /// What is stored of a session beside its subscriptions and messages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionRecord {
@@ -96,6 +108,11 @@ pub struct SessionRecord {
     /// milliseconds of the wall clock since 1970 (`u64::MAX`: when the session ends). With one: its will, and
     /// `u64::MAX`.
     pub will: Option<(Will, u64)>,
+    /// Messages of the queue up to here may have been sent before an earlier process fell.
+    pub suspect: Option<Seq>,
+    /// Whose it is. The value does not know: its actor adds it. `None` if its client has never been served
+    /// here, as that of a session which came from another node.
+    pub guest: Option<Guest>,
 }
 
 /// How far the exchange of a message has come.

@@ -294,11 +294,16 @@ impl Queue {
 /// What lies in the store alone, and how it comes back.
 impl Queue {
     /// What was found in the store. Messages up to `suspect` may have been sent before.
-    pub(super) fn restore(&mut self, backlog: Backlog, suspect: Seq) {
+    pub(super) fn restore(&mut self, backlog: Backlog, suspect: Option<Seq>) {
         if backlog.len > 0 {
             self.behind = Some(Behind::new(backlog));
-            self.suspect = Some(suspect);
+            self.suspect = suspect;
         }
+    }
+
+    /// The last message that may have been sent before an earlier process fell.
+    pub(super) fn suspect(&self) -> Option<Seq> {
+        self.suspect
     }
 
     /// What lies in the store alone.

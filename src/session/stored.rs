@@ -21,7 +21,7 @@ use super::lasting::{Backlog, Change, Exchange, Page, Queued, Restored, Seq, Ses
 use super::outbound::settle;
 use super::queue::{Head, Outgoing};
 use super::{Session, State};
-use crate::limits::{INFLIGHT_MAX, QUEUE_PAGE_RETRY_AFTER};
+use crate::limits::QUEUE_PAGE_RETRY_AFTER;
 use crate::mqtt::packet::{QoS, Will};
 
 /// An expiry interval of so many seconds never ends `[MQTT-3.1.2.11.2]`.
@@ -98,6 +98,8 @@ impl Session {
             away_since_ms,
             noted_ms: wall_ms,
             will,
+            suspect: self.queue.suspect(),
+            guest: None,
         })
     }
 
@@ -255,13 +257,11 @@ impl Session {
 
 /// The last message that may have been sent before the process fell, of those that are not known to have
 /// been: what was noted last is lost, and with it that messages were sent and acknowledged. A client that was
-/// there may have had all of them; one that was away, and had come back just before, about a window.
-fn suspect(backlog: &Backlog, record: &SessionRecord) -> Seq {
-    let window = backlog.first.0.saturating_add(u64::from(INFLIGHT_MAX) - 1);
-    match record.away_since_ms {
-        Some(_) => backlog.last.min(Seq(window)),
-        None => backlog.last,
-    }
+/// there may have had all of them; one that was away none but those of an earlier life, for it is not sent
+/// what has waited for it before it is safe that it is back.
+fn suspect(backlog: &Backlog, record: &SessionRecord) -> Option<Seq> {
+    let was_there = record.away_since_ms.is_none();
+    record.suspect.max(was_there.then_some(backlog.last))
 }
 
 /// A will that was waiting for its delay when it was stored; and when it is due, if it still waits.

@@ -19,8 +19,9 @@ use super::record::{self, Header};
 use super::{Pace, Store};
 use crate::node_name::NodeName;
 
-/// The format of the whole. A greater one is of a newer Ermine; a smaller one would be brought up here.
-pub(super) const FORMAT: u32 = 1;
+/// The format of the whole. A greater one is of a newer Ermine. In the first one the records of sessions do
+/// not say whose they are; they are read all the same, and written anew as their clients come and go.
+pub(super) const FORMAT: u32 = 2;
 
 /// The file of the records, in the directory of the store.
 pub(super) const FILE: &str = "records.redb";
@@ -202,6 +203,7 @@ pub(super) fn begin_life(engine: &dyn Engine, config: &StoreConfig) -> Result<He
         ));
     }
     let next = Header {
+        format: FORMAT,
         next_session: header.next_session + NUMBERS_OF_A_LIFE,
         ..header.clone()
     };

@@ -19,10 +19,14 @@ use crate::mqtt::packet::{ProtocolVersion, QoS, SubscriptionIds, SubscriptionOpt
 use crate::mqtt::properties::{PublishProperties, WillProperties};
 use crate::routing::stamps::{HybridTime, Stamp};
 use crate::session::Subscription;
-use crate::session::lasting::{Queued, SessionRecord};
+use crate::session::lasting::{Guest, Queued, Seq, SessionRecord};
 
-/// The version of every record that this build writes, and the only one that it reads.
+/// The version of every record that this build writes but those of sessions.
 const VERSION: u8 = 1;
+
+/// The version of the records of sessions that this build writes. It reads the first one too, in which it was
+/// not said whose the session is.
+const SESSION_VERSION: u8 = 2;
 
 /// Bytes before a record: its checksum and its version.
 const HEAD: usize = 5;
@@ -83,8 +87,12 @@ fn ms(duration: Duration) -> u64 {
 
 /// Writes a record for its key.
 pub(super) fn write(key: &[u8], record: &impl Serialize) -> Vec<u8> {
+    write_as(VERSION, key, record)
+}
+
+fn write_as(version: u8, key: &[u8], record: &impl Serialize) -> Vec<u8> {
     let mut bytes = vec![0; HEAD];
-    bytes[HEAD - 1] = VERSION;
+    bytes[HEAD - 1] = version;
     // Encoding into memory fails only beyond a limit, and this configuration has none.
     bincode::serde::encode_into_std_write(record, &mut bytes, bincode::config::standard())
         .expect("memory takes all bytes");
@@ -93,23 +101,30 @@ pub(super) fn write(key: &[u8], record: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// What a record says that was found under a key.
-fn body<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], Damage> {
+/// What a record says that was found under a key, and its version.
+fn versioned<'a>(key: &[u8], bytes: &'a [u8]) -> Result<(u8, &'a [u8]), Damage> {
     let (sum, rest) = bytes.split_first_chunk::<{ HEAD - 1 }>().ok_or(Damage::Short)?;
     let (&version, body) = rest.split_first().ok_or(Damage::Short)?;
     if Crc::new().with(key).with(rest).sum() != u32::from_le_bytes(*sum) {
         return Err(Damage::Checksum);
     }
-    if version == VERSION {
-        Ok(body)
-    } else {
-        Err(Damage::Version(version))
+    Ok((version, body))
+}
+
+/// The same of a record that has only one version.
+fn body<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], Damage> {
+    match versioned(key, bytes)? {
+        (VERSION, body) => Ok(body),
+        (version, _) => Err(Damage::Version(version)),
     }
 }
 
 /// Whether a record is whole.
 pub(super) fn check(key: &[u8], bytes: &[u8]) -> Result<(), Damage> {
-    body(key, bytes).map(drop)
+    match versioned(key, bytes)? {
+        (VERSION | SESSION_VERSION, _) => Ok(()),
+        (version, _) => Err(Damage::Version(version)),
+    }
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Damage> {
@@ -119,7 +134,10 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Damage> {
 
 /// Reads a record that was found under a key.
 pub(super) fn read<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, Damage> {
-    let body = body(key, bytes)?;
+    whole(body(key, bytes)?)
+}
+
+fn whole<T: DeserializeOwned>(body: &[u8]) -> Result<T, Damage> {
     let (record, used) = decode(body)?;
     if used == body.len() {
         Ok(record)
@@ -231,6 +249,15 @@ struct StoredSession {
     will: Option<StoredWill>,
 }
 
+/// Stands behind a [`StoredSession`] of the second version, and behind this which messages may have been
+/// sent.
+#[derive(Serialize, Deserialize)]
+struct StoredGuest {
+    username: Option<ByteString>,
+    is_unbound: bool,
+    listener: ByteString,
+}
+
 #[derive(Serialize, Deserialize)]
 struct StoredWill {
     topic: ByteString,
@@ -266,11 +293,21 @@ pub(super) fn write_session(key: &[u8], record: &SessionRecord) -> Vec<u8> {
         noted_ms: record.noted_ms,
         will,
     };
-    write(key, &stored)
+    let guest = record.guest.clone().map(|guest| StoredGuest {
+        username: guest.username,
+        is_unbound: guest.is_unbound,
+        listener: guest.listener,
+    });
+    write_as(SESSION_VERSION, key, &(stored, guest, record.suspect))
 }
 
 pub(super) fn read_session(key: &[u8], bytes: &[u8]) -> Result<SessionRecord, Damage> {
-    let stored: StoredSession = read(key, bytes)?;
+    let (stored, guest, suspect): (StoredSession, Option<StoredGuest>, Option<Seq>) =
+        match versioned(key, bytes)? {
+            (VERSION, body) => (whole(body)?, None, None),
+            (SESSION_VERSION, body) => whole(body)?,
+            (version, _) => return Err(Damage::Version(version)),
+        };
     let version = match stored.level {
         3 => ProtocolVersion::V3_1,
         4 => ProtocolVersion::V3_1_1,
@@ -302,6 +339,12 @@ pub(super) fn read_session(key: &[u8], bytes: &[u8]) -> Result<SessionRecord, Da
         away_since_ms: stored.away_since_ms,
         noted_ms: stored.noted_ms,
         will,
+        suspect,
+        guest: guest.map(|guest| Guest {
+            username: guest.username,
+            is_unbound: guest.is_unbound,
+            listener: guest.listener,
+        }),
     })
 }
 

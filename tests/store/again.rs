@@ -1,12 +1,14 @@
 //! What is there again after a restart, to the packet: exchanges in their middle, DUP flags and packet
 //! identifiers, expiry, options of subscriptions, retained messages, wills.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ermine::mqtt::packet::{Ack, Packet, PacketId, ProtocolVersion, QoS, SubscriptionOptions};
 
 use crate::harness::client::{Client, Options};
-use crate::house::{Ending, House, next_publish, publication};
+use crate::harness::host::{Host, free_port};
+use crate::house::{Ending, House, NAME, next_publish, publication};
 
 fn sleeper(version: ProtocolVersion, house: &House) -> Client {
     let options = if version.is_v5() {
@@ -244,4 +246,44 @@ fn what_expires_goes_on_expiring_while_the_node_is_down() {
         // After `kill -9` nobody knows how long its client had been away before the node was back.
         assert!(ended || ending == Ending::Killed, "{ending:?}");
     }
+}
+
+#[test]
+fn until_its_client_is_back_a_session_has_the_limits_of_the_listener_it_came_through() {
+    let host = Host::new();
+    let config = host.home().join("listeners.toml");
+    let addresses = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let [narrow, wide] = addresses;
+    let text = format!(
+        "[limits]\nqueue_len_max = 5\n[[listener]]\nlisten = \"{narrow}\"\nqueue_len_max = 2\n\
+         [[listener]]\nlisten = \"{wide}\"\nqueue_len_max = 9\n"
+    );
+    std::fs::write(&config, text).expect("written");
+    let start = || {
+        let node = host.spawn(NAME, &["--config", config.to_str().expect("a path of ours")]);
+        node.await_log("the node is up", |line| line.contains("node started"));
+        node
+    };
+    let node = start();
+    let sleeper = |address: SocketAddr| {
+        let id = format!("sleeper-{address}");
+        Options::v5(&id).persistent().connect(address)
+    };
+    for address in addresses {
+        sleeper(address).subscribe("mail", QoS::AtLeastOnce);
+    }
+    node.kill();
+    let node = start();
+    let mut sender = Options::new("sender").connect(wide);
+    for number in 0..20 {
+        sender.publish("mail", &number.to_string(), QoS::AtLeastOnce);
+    }
+    for (address, len) in [(narrow, 2), (wide, 9)] {
+        let mut client = sleeper(address);
+        for number in 0..len {
+            assert_eq!(client.text(), number.to_string());
+        }
+        client.assert_quiet();
+    }
+    drop(node);
 }

@@ -96,7 +96,7 @@ fn data_of_a_newer_version_are_left_alone() {
     drop(database);
     let (said, status) = house.refused(NAME, &[]);
     assert_eq!(status, USAGE, "{said}");
-    assert!(said.contains("format 2"), "{said}");
+    assert!(said.contains("format 3"), "{said}");
 }
 
 /// A small file system of its own at a directory, until it is dropped.

@@ -12,6 +12,7 @@
 //! | `bad_days` | directories not to be used, full disks, damaged files |
 //! | `queue` | queues longer than memory |
 //! | `crash` | sessions that crash |
+//! | `wills` | wills of clients that fell with their node |
 //!
 //! ```sh
 //! ERMINE_KILL_ROUNDS=500 cargo test --test store kill -- --nocapture
@@ -34,4 +35,5 @@ mod queue;
 mod subscriber;
 mod suspicion;
 mod trial;
+mod wills;
 mod world;

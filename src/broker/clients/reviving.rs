@@ -9,7 +9,7 @@ use supervisors::Context;
 use tokio::sync::oneshot;
 
 use super::{Clients, Phase};
-use crate::broker::session::{Claim, Past, Ticket};
+use crate::broker::session::{Claim, Past, Ticket, wall_ms};
 use crate::broker::storage::Storage;
 use crate::session::lasting::Restored;
 
@@ -35,10 +35,11 @@ pub(super) async fn past_of(storage: Arc<dyn Storage>, client_id: ByteString) ->
     storage.session_of(&client_id, Box::new(move |found| drop(answer.send(found))));
     match answered.await {
         Ok(Ok(Some(mut restored))) => {
-            if restored.record.away_since_ms.is_none() {
-                // What the session that has crashed left behind was published when it fell.
-                restored.record.will = None;
-            }
+            // That of a client that was connected was published when its session fell. One that waits for its
+            // delay waits on with Wills, which publishes it once; its session may cancel it.
+            let is_away = restored.record.away_since_ms.is_some();
+            let waits = |due_ms: u64| is_away && due_ms > wall_ms();
+            restored.record.will = restored.record.will.take().filter(|(_, due_ms)| waits(*due_ms));
             Past::Stored(Box::new(restored), Ticket::default())
         }
         Ok(Ok(None)) => Past::None,

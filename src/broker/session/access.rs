@@ -17,12 +17,15 @@ use crate::mqtt::packet::Will;
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
 use crate::session::event::{AuthOutcome, Delivery, SubscribeRequest};
+use crate::session::lasting::Guest;
 
 /// Who the client is, and what it is proving.
 #[derive(Default)]
 pub(super) struct Entry {
     /// The user that it proved to be.
     pub(super) username: Option<ByteString>,
+    /// What is noted of it in the store.
+    pub(super) guest: Option<Guest>,
     /// A re-authentication whose challenge was sent.
     exchange: Option<Box<Exchange>>,
     /// Fires when what it proved is no longer true.
@@ -68,7 +71,7 @@ impl PortSeat {
 
 impl Session {
     /// A client has come in.
-    pub(super) fn enter(&mut self, identity: Identity, ctx: &mut Context<Self>) {
+    pub(super) fn enter(&mut self, identity: Identity, listener: ByteString, ctx: &mut Context<Self>) {
         let keyring = &self.seat.office.tables().keyring;
         self.seat.rights = keyring.rights(&identity, self.value.client_id());
         if let Some(expiry) = self.entry.expiry.take() {
@@ -82,12 +85,39 @@ impl Session {
                 session.kick(ReasonCode::NotAuthorized, ctx);
             })
         });
+        // A copy: the original keeps the frame of the CONNECT alive.
+        let username = identity.username.map(|name| ByteString::from(&*name));
         self.entry = Entry {
-            // A copy: the original keeps the frame of the CONNECT alive.
-            username: identity.username.map(|name| ByteString::from(&*name)),
+            guest: Some(Guest {
+                username: username.clone(),
+                is_unbound: identity.superuser || identity.acl.is_some(),
+                listener,
+            }),
+            username,
             exchange: None,
             expiry,
         };
+    }
+
+    /// It has come back from the store, and this was its client: it has the rights of that user by the rules
+    /// of now. Rules that the client brought along came with its token, and are not stored: until it is back
+    /// with another one, what it subscribed to by the old one is what it gets.
+    pub(super) fn recognise(&mut self, guest: Option<&Guest>) {
+        let identity = Identity {
+            username: guest.and_then(|guest| guest.username.clone()),
+            superuser: guest.is_some_and(|guest| guest.is_unbound),
+            ..Identity::default()
+        };
+        let keyring = &self.seat.office.tables().keyring;
+        self.seat.rights = keyring.rights(&identity, self.value.client_id());
+        self.entry.username = identity.username;
+        self.entry.guest = guest.cloned();
+    }
+
+    /// Whether its will is to be stored. Where its rules are, too, that is asked when it is found again.
+    pub(super) fn may_note_will(&mut self, will: &Will) -> bool {
+        let unbound = self.entry.guest.as_ref().is_some_and(|guest| guest.is_unbound);
+        !unbound || self.seat.would_allow_will(will)
     }
 
     /// Whether the client may publish to a topic; what it may not at QoS 0 is dropped and counted. (At QoS

@@ -18,7 +18,7 @@ use crate::mqtt::packet::Packet;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Subscription;
 use crate::session::event::{ClientLimits, Event, SubscribeRequest};
-use crate::session::lasting::{Change, Exchange, Page, Restored, Seq, SessionNo};
+use crate::session::lasting::{Change, Exchange, Page, Restored, Seq, SessionNo, SessionRecord};
 
 /// Store → Session: messages of its queue.
 #[derive(Debug, ActixMessage)]
@@ -42,7 +42,7 @@ pub(super) enum Gated {
 pub(super) type Waiting = VecDeque<(Mark, Gated)>;
 
 /// Milliseconds of the wall clock since 1970.
-fn wall_ms() -> u64 {
+pub(in crate::broker) fn wall_ms() -> u64 {
     let age = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
@@ -77,11 +77,14 @@ impl Session {
     }
 
     /// The connection came or went: notes how the session stands, if it outlives its connection.
-    pub(super) fn note_record(&self) {
-        let Some(storage) = self.storage() else { return };
+    pub(super) fn note_record(&mut self) {
+        let Some(storage) = self.seat.office.tables().storage.clone() else {
+            return;
+        };
         let Some(record) = self.value.record(Instant::now(), wall_ms()) else {
             return self.note_end();
         };
+        let record = self.signed(record);
         let no = self.lasting().unwrap_or_else(|| {
             let lasting = Lasting {
                 no: storage.number(),
@@ -93,8 +96,15 @@ impl Session {
         storage.note(Change::Session(no, Box::new(record)));
     }
 
+    /// Adds to a record what the value does not know.
+    fn signed(&mut self, mut record: SessionRecord) -> SessionRecord {
+        record.guest = self.entry.guest.clone();
+        record.will = record.will.filter(|(will, _)| self.may_note_will(will));
+        record
+    }
+
     /// The connection is gone: from now on the expiry of the session counts.
-    pub(super) fn note_away(&self) {
+    pub(super) fn note_away(&mut self) {
         if self.lasting().is_some() && !self.value.is_ended() {
             self.note_record();
         }
@@ -121,8 +131,12 @@ impl Session {
             .value
             .enlist(lasting.no, Instant::now(), wall_ms(), &mut next);
         self.seat.port.lasting.set(Some(lasting));
-        if let Some(storage) = self.storage() {
-            changes.into_iter().for_each(|change| storage.note(change));
+        for change in changes {
+            let change = match change {
+                Change::Session(no, record) => Change::Session(no, Box::new(self.signed(*record))),
+                change => change,
+            };
+            self.note(|_| change);
         }
     }
 
@@ -213,9 +227,36 @@ impl Session {
         }
     }
 
+    /// Its client is back, or has begun anew: the CONNACK leaves when that is safe, and everything else
+    /// behind it. So nothing of a session that was thrown away comes to its client any more `[MQTT-3.1.2-4]`;
+    /// and of a session that was away when the node fell it is known that nothing was sent of what had
+    /// waited, so DUP says what is true `[MQTT-3.3.1-1]`. While the store fails it leaves at once: who is
+    /// online is served.
+    pub(super) fn hold_back(&mut self) {
+        let Some(storage) = self.storage() else { return };
+        let mark = storage.mark();
+        if storage.committed() < mark && storage.condition() == Condition::Sound {
+            let port = self.seat.port.clone();
+            self.seat.office.wait_for_store(mark, Gate::Wake(port));
+            self.held_back = Some(mark);
+        }
+    }
+
+    /// Whether nothing may be sent yet.
+    pub(super) fn is_held_back(&mut self) -> bool {
+        let (Some(mark), Some(storage)) = (self.held_back, self.storage()) else {
+            return false;
+        };
+        if storage.committed() >= mark || storage.condition() == Condition::Failing {
+            self.held_back = None;
+        }
+        self.held_back.is_some()
+    }
+
     /// The connection is gone: what was to be sent on it is sent anew on the next.
     pub(super) fn forget_packets(&mut self) {
         self.waiting.retain(|(_, gated)| !matches!(gated, Gated::Send(_)));
+        self.held_back = None;
     }
 }
 

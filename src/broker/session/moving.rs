@@ -16,8 +16,9 @@ use tokio::sync::oneshot;
 
 use super::effects::Ask;
 use super::{Past, Session, Value, keeping};
+use crate::broker::door::Grants;
 use crate::broker::keeping::Lasting;
-use crate::session::event::{ClientLimits, Counted, Effect, Event, SubscribeRequest};
+use crate::session::event::{Counted, Effect, Event, SubscribeRequest};
 
 /// How long who has gone lingers for word that the other is in place.
 const LINGERS_WITHIN: Duration = Duration::from_secs(1);
@@ -93,12 +94,13 @@ impl Past {
     pub(super) fn value(
         &self,
         client_id: &ByteString,
-        limits: ClientLimits,
+        limits: &Grants,
     ) -> (Value, Option<Lasting>, Vec<Effect>) {
         let mut effects = Vec::new();
         let moved = match self {
             Self::None => return (Value::new(client_id.clone()), None, effects),
             Self::Stored(stored, _) => {
+                let limits = limits.of(stored.record.guest.as_ref());
                 let (value, lasting) = keeping::restored((**stored).clone(), limits, &mut effects);
                 return (value, Some(lasting), effects);
             }

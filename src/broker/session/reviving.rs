@@ -2,11 +2,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use supervisors::Context;
 use tokio::sync::Notify;
 
 use super::{Arrival, Session};
+use crate::session::event::Effect;
+use crate::session::lasting::SessionRecord;
 
 /// Counts the sessions that come back from the store and have not all their subscriptions in place.
 #[derive(Debug, Default)]
@@ -48,6 +51,11 @@ impl Ticket {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Whether nobody has taken it, and somebody waits for that: the node starts.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Of a session that did not take it: it could not be started.
     pub fn give_up(&self) {
         self.take();
@@ -72,6 +80,33 @@ pub(super) struct Reviving {
 }
 
 impl Session {
+    /// Takes up what was stored of it. When the node starts its will, should that be due, rests until
+    /// somebody is there to hear it (`wills::inherit`).
+    pub(super) fn come_back(
+        &mut self,
+        record: &SessionRecord,
+        ticket: &Ticket,
+        effects: Vec<Effect>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.recognise(record.guest.as_ref());
+        let (now, at_start) = (Instant::now(), ticket.is_open());
+        let mut is_due = false;
+        for effect in effects {
+            match effect {
+                Effect::PublishWill { will, delay_s } if at_start => {
+                    is_due |= delay_s == 0;
+                    self.leave_will(will, delay_s, now);
+                }
+                effect => self.carry_out(effect, now, ctx),
+            }
+        }
+        // A will that is due is not safe before it was published: until then the record stays as it is.
+        if !is_due && (!at_start || record.away_since_ms.is_none()) {
+            self.note_record();
+        }
+    }
+
     /// It has come from the store: its subscriptions are put in place.
     pub(super) fn revive(&mut self, ticket: &Ticket, ctx: &mut Context<Self>) {
         self.revival = Some(Reviving {

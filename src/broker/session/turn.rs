@@ -88,7 +88,10 @@ impl Session {
     /// must wait: for a desk, a link or the mail that it publishes to, or for its own client to read.
     fn read(&mut self, now: Instant, ctx: &mut Context<Self>, cx: &mut Cx<'_>) -> bool {
         let (mut budget, mut packets) = (READ_BUDGET, PACKETS_PER_TURN);
-        self.unread = false;
+        self.unread = self.is_held_back();
+        if self.unread {
+            return false;
+        }
         loop {
             if self.is_braked(now, cx) || self.holds.is_held(&self.seat.office, cx.waker()) {
                 self.unread = true;
@@ -269,9 +272,14 @@ impl Session {
     /// The one write of this turn. True when deliveries were held back and there is room for them now.
     fn flush(&mut self, now: Instant, ctx: &mut Context<Self>, cx: &mut Cx<'_>) -> bool {
         let was_full = self.is_full();
+        let held_back = self.is_held_back();
         let Some(wire) = &mut self.wire else {
             return self.tell_weight(0, true);
         };
+        if held_back {
+            let left = wire.output.len();
+            return self.tell_weight(left, true);
+        }
         match wire.flush(cx) {
             Ok(written) => {
                 let left = wire.output.len();

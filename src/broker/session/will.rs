@@ -17,6 +17,11 @@ use crate::mqtt::packet::Will;
 #[rtype(result = "()")]
 pub struct TellWill;
 
+/// Wills → Session: the will of your client is published, after its delay: it is not to be found again.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct WillPublished;
+
 impl PortSeat {
     /// The connection is gone: it is the value's to decide about the will.
     pub(super) fn lose_will(&mut self) {
@@ -63,10 +68,34 @@ impl Session {
         wills::ask(tables, request);
     }
 
+    /// The will of a client that fell with an earlier process.
+    pub(super) fn leave_will(&mut self, will: Arc<Will>, delay_s: u32, now: Instant) {
+        if self.seat.allows_will(&will) {
+            wills::inherit(
+                self.seat.office.tables(),
+                self.value.client_id(),
+                will,
+                delay_s,
+                now,
+            );
+        }
+    }
+
     pub(super) fn cancel_will(&self) {
         let (tables, client_id) = (self.seat.office.tables(), self.value.client_id().clone());
         wills::tell(tables, &client_id, WillNews::Over);
         wills::ask(tables, wills::Request::Cancel { client_id });
+    }
+}
+
+impl Handler<WillPublished> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: WillPublished, _: &mut Context<Self>) {
+        // A client that is back has another one, or none, and that was noted.
+        if self.wire.is_none() {
+            self.note_away();
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::stored::{found, queued, record_of, seq, settled};
 use super::storm::event;
 use super::*;
 use crate::limits::{QUEUE_AWAY_HEAD_LEN_MAX, QUEUE_HEAD_LEN_MAX};
-use crate::session::lasting::{Backlog, Change, Exchange, Restored, SessionNo};
+use crate::session::lasting::{Backlog, Change, Exchange, Restored, SessionNo, SessionRecord};
 
 mod shelf;
 
@@ -239,7 +239,8 @@ fn what_is_in_memory_is_not_taken_from_the_store_again() {
 #[test]
 fn what_may_have_been_sent_before_a_crash_has_dup_and_the_rest_has_not() {
     // [MQTT-3.3.1-1]
-    for (away_since_ms, with_dup) in [(None, 40), (Some(1), 32)] {
+    let cases = [(None, None, 40), (Some(1), None, 0), (Some(1), Some(seq(7)), 7)];
+    for (away_since_ms, suspect, with_dup) in cases {
         let mut shelf = Shelf::new(QueuePolicy::DropNewest);
         shelf.stored = (1..=40)
             .map(|place| (seq(place), queued(QoS::AtLeastOnce, "x")))
@@ -252,7 +253,10 @@ fn what_may_have_been_sent_before_a_crash_has_dup_and_the_rest_has_not() {
         };
         let restored = Restored {
             queue: Some(backlog),
-            ..found(record_of(away_since_ms))
+            ..found(SessionRecord {
+                suspect,
+                ..record_of(away_since_ms)
+            })
         };
         let mut out = Vec::new();
         shelf.bench.session = Session::restore(restored, shelf.limits, shelf.bench.now, 0, &mut out);

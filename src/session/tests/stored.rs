@@ -69,6 +69,8 @@ pub(super) fn record_of(away_since_ms: Option<u64>) -> SessionRecord {
         expiry_interval_s: 100,
         away_since_ms,
         will: None,
+        suspect: None,
+        guest: None,
     }
 }
 

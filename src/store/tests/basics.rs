@@ -243,7 +243,7 @@ fn a_store_is_opened_by_its_own_node_once_and_in_its_own_format() {
         let engine = disk::Disk::open(Arc::new(medium), false).expect("it opens");
         let key = key::Key::Header.bytes();
         let newer = Header {
-            format: 2,
+            format: 3,
             node: "a@localhost".into(),
             next_session: 1,
         };
@@ -253,7 +253,7 @@ fn a_store_is_opened_by_its_own_node_once_and_in_its_own_format() {
             .expect("it is written");
     }
     let refused = Store::open(&mine).expect_err("newer").to_string();
-    assert!(refused.contains("has format 2"), "{refused}");
+    assert!(refused.contains("has format 3"), "{refused}");
     std::fs::remove_file(&file).expect("it goes");
     std::fs::create_dir(&file).expect("something in its place");
     let refused = Store::open(&mine).expect_err("unusable").to_string();

@@ -55,6 +55,8 @@ fn record(client_id: &str) -> Box<SessionRecord> {
         away_since_ms: None,
         noted_ms: 0,
         will: None,
+        suspect: None,
+        guest: None,
     })
 }
 
