@@ -102,6 +102,8 @@ pub struct Membership {
     left_at: u64,
     /// Who forced us out then, if somebody did.
     out_by: Option<NodeName>,
+    /// The greatest stamp that anybody has given us: a leave has to be later, whatever our clock says.
+    known_as: u64,
     members: BTreeMap<NodeName, Member>,
     /// State of the generator of jitter.
     seed: u64,
@@ -116,6 +118,7 @@ impl Membership {
             me,
             left_at: 0,
             out_by: None,
+            known_as: 0,
             members: BTreeMap::new(),
             seed,
         };
@@ -251,12 +254,13 @@ impl Membership {
         }
     }
 
-    /// Merges by stamp. A record of this node itself changes nothing here: only its own operator
-    /// makes it leave.
+    /// Merges by stamp; whatever is taken over is told on, or a node that meets an older word last would keep
+    /// that. Of a record of this node itself only the stamp is noted: only its own operator makes it leave.
     fn hear(&mut self, records: Vec<MemberRecord>, now: Now, out: &mut Vec<Effect>) {
         let mut news = false;
         for record in records {
             if record.name == self.me.name {
+                self.known_as = self.known_as.max(record.stamp);
                 continue;
             }
             let full = self.is_full();
@@ -267,7 +271,7 @@ impl Membership {
                 None => {
                     self.members.insert(record.name.clone(), Member::of(&record, now));
                 }
-                Some(member) if record.stamp <= member.stamp => continue,
+                Some(member) if !member.is_older_than(&record) => continue,
                 Some(member) if record.left => {
                     if matches!(member.state, State::Up | State::Suspect) {
                         out.push(Effect::Close(record.name.clone()));
@@ -276,11 +280,8 @@ impl Membership {
                 }
                 Some(member) if member.state == State::Left && full => continue,
                 Some(member) if member.state == State::Left => *member = Member::of(&record, now),
-                // Known and alive on both sides: only the later stamp is taken over.
-                Some(member) => {
-                    member.stamp = record.stamp;
-                    continue;
-                }
+                // Known and alive on both sides; a member's word is as good as a link.
+                Some(member) => (member.stamp, member.tentative) = (record.stamp, false),
             }
             news = true;
         }
@@ -361,14 +362,14 @@ impl Membership {
         }
     }
 
-    /// The dialled node told that it left, or that we did (then whom we knew is forgotten).
+    /// The dialled node told that it left, or that we did (then whom we knew is forgotten). Who answers so
+    /// may have known less than we know now: then it is dialled again.
     fn refused_as_left(&mut self, record: MemberRecord, now: Now, out: &mut Vec<Effect>) {
         if record.name == self.me.name {
             if record.stamp > self.left_at {
                 self.leave(record.stamp, record.by, out);
             }
-        } else if let Some(member) = self.members.get_mut(&record.name) {
-            member.dial = Dial::Idle;
+        } else if self.members.contains_key(&record.name) {
             self.hear(vec![record], now, out);
         }
     }
@@ -406,9 +407,8 @@ impl Membership {
             .map(|member| member.stamp)
             .max()
             .unwrap_or(0);
-        clock
-            .max(known.saturating_add(1))
-            .max(self.left_at.saturating_add(1))
+        let known = known.max(self.left_at).max(self.known_as);
+        clock.max(known.saturating_add(1))
     }
 
     fn my_tombstone(&self) -> MemberRecord {

@@ -182,10 +182,11 @@ impl Owners {
             Effect::Send(node, letter) => self.say(node, Slip::Letter(letter), ctx),
             Effect::Open { id, state } => return self.open(id, state),
             Effect::Overtaken(id) => {
-                let answer = self.waiting.remove(&id);
-                let heard = answer.is_some_and(|answer| answer.send(Claimed::Overtaken).is_ok());
-                if !heard && clients::known(&self.tables, &id).is_some() {
-                    // It is served without leave.
+                if let Some(answer) = self.waiting.remove(&id) {
+                    let _ = answer.send(Claimed::Overtaken);
+                }
+                if clients::known(&self.tables, &id).is_some() {
+                    // It is served without leave, as this CONNECT or as one before.
                     return self.carry_out(Effect::Discard(id), ctx);
                 }
             }

@@ -238,9 +238,11 @@ impl World {
                 let clients = &mut self.life(host).clients;
                 let number = clients.waiting.remove(&id);
                 let heard = number.filter(|n| clients.doors.get(&id) == Some(&Door::Claiming(*n)));
+                let known = clients.knows(&id);
                 if let Some(number) = heard {
-                    self.post(host, Inbox::Clients, Mail::Claimed(id, number, false));
-                } else if clients.knows(&id) {
+                    self.post(host, Inbox::Clients, Mail::Claimed(id.clone(), number, false));
+                }
+                if known {
                     return self.owners_do(host, Effect::Discard(id));
                 }
             }

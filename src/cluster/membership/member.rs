@@ -108,6 +108,13 @@ impl Member {
         }
     }
 
+    /// Whether the record holds from now on. Of equal stamps, which two clocks can give, the leave holds:
+    /// every node has to decide alike.
+    pub(super) fn is_older_than(&self, record: &MemberRecord) -> bool {
+        let left = self.state == State::Left || (self.tentative && self.was_left);
+        (record.stamp, record.left) > (self.stamp, left)
+    }
+
     pub(super) fn bury(&mut self, stamp: u64, by: Option<NodeName>, now: Now) {
         self.set(State::Left, now);
         self.by = by;

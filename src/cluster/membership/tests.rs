@@ -330,5 +330,6 @@ fn suspicion_comes_and_goes() {
     assert_eq!(states(&a), [("b", State::Up)]);
 }
 
+mod news;
 mod outsiders;
 mod tombstones;
