@@ -195,6 +195,11 @@ impl Board {
         inner.welcomed.insert(name.clone(), now);
     }
 
+    /// The connection of a node that was welcomed goes on with the link that there is.
+    pub fn arrived(&self, name: &NodeName) {
+        self.lock().welcomed.remove(name);
+    }
+
     /// Whether a link to this node stands or is about to: then a dial of ours comes too late.
     #[must_use]
     pub fn has_link(&self, node: &NodeId, now: Instant) -> bool {

@@ -329,12 +329,20 @@ impl Membership {
         let Some(member) = self.members.get_mut(&node.name) else {
             return;
         };
-        // The end of an older life's link says nothing of the present one.
-        let present = member.incarnation == Some(node.incarnation);
-        if present && matches!(member.state, State::Up | State::Suspect) {
-            member.set(State::Down, now);
-            member.pause = RECONNECT_PAUSE.0;
-            member.dial_after_pause(now, jitter);
+        if member.incarnation != Some(node.incarnation) {
+            // The end of an older life's link says nothing of the present one.
+            return;
+        }
+        match member.state {
+            State::Up | State::Suspect => {
+                member.set(State::Down, now);
+                member.pause = RECONNECT_PAUSE.0;
+                member.dial_after_pause(now, jitter);
+            }
+            // A connection that was to go on with the link broke before it was ready. Nobody else dials: the
+            // dial that led to it has ended well, and who welcomed it waits for it.
+            State::Down if member.dial != Dial::Idle => member.dial_again(now, jitter),
+            State::Down | State::Joining | State::Left => {}
         }
     }
 
@@ -357,8 +365,7 @@ impl Membership {
             self.members.remove(name);
         } else {
             member.join = false;
-            member.dial_after_pause(now, jitter);
-            member.pause = (member.pause * 2).min(RECONNECT_PAUSE.1);
+            member.dial_again(now, jitter);
         }
     }
 

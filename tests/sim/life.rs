@@ -388,6 +388,11 @@ impl World {
         }
     }
 
+    /// As [`Board::arrived`].
+    pub(crate) fn arrived(&mut self, host: usize, name: &NodeName) {
+        self.life(host).welcomed.remove(name);
+    }
+
     pub(crate) fn inserted(&mut self, host: usize, name: &NodeName, peer: u64) {
         let now = self.now;
         let life = self.life(host);

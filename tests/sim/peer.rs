@@ -344,6 +344,7 @@ impl World {
         peer.slice_in.reconnected();
         peer.waiting.reconnected();
         peer.members = ticket.members;
+        self.arrived(host, &ticket.node.name);
         self.carry(conn, host, p);
     }
 

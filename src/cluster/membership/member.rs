@@ -131,4 +131,10 @@ impl Member {
     pub(super) fn dial_after_pause(&mut self, now: Now, jitter_percent: u32) {
         self.dial = Dial::Due(now.instant + self.pause * jitter_percent / 100);
     }
+
+    /// The same, and the next pause will be longer.
+    pub(super) fn dial_again(&mut self, now: Now, jitter_percent: u32) {
+        self.dial_after_pause(now, jitter_percent);
+        self.pause = (self.pause * 2).min(RECONNECT_PAUSE.1);
+    }
 }

@@ -130,6 +130,31 @@ fn members_are_told_to_each_other_until_the_mesh_is_whole() {
     }
 }
 
+/// Whether the member is dialled within so many milliseconds.
+fn dials_within(a: &mut Membership, from: Instant, ms: u64) -> bool {
+    let out = run(a, Event::Tick, at(from, ms));
+    out.iter().any(|effect| matches!(effect, Effect::Dial { .. }))
+}
+
+#[test]
+fn a_connection_that_breaks_before_it_is_ready_is_dialled_again_by_whoever_made_it() {
+    let start = Instant::now();
+    let broke = || Event::Unlinked(id("b@h", 1));
+    for dialled in [true, false] {
+        let mut a = Membership::new(id("a@h", 1), &[], at(start, 0));
+        run(&mut a, Event::Linked(id("b@h", 1)), at(start, 0));
+        run(&mut a, broke(), at(start, 0));
+        if dialled {
+            assert!(dials_within(&mut a, start, 20), "the first time");
+        } else {
+            run(&mut a, Event::Welcomed(name("b@h")), at(start, 0));
+            assert!(!dials_within(&mut a, start, 20), "it waits for the other's");
+        }
+        run(&mut a, broke(), at(start, 20));
+        assert!(dials_within(&mut a, start, 50), "dialled: {dialled}");
+    }
+}
+
 #[test]
 fn a_lost_member_is_dialled_with_growing_pauses_and_jitter() {
     let start = Instant::now();

@@ -177,6 +177,7 @@ impl Peer {
         (self.connection, self.broken) = (Connection::new(ticket.link), None);
         self.slice_in.reconnected();
         self.waiting.reconnected();
+        self.cluster.board.arrived(&self.node.name);
         self.row(|row| {
             row.state = LinkState::Opening;
             (row.routes_came, row.routes_settled, row.canaries) = (false, false, (false, false));
