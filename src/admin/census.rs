@@ -7,6 +7,7 @@ use supervisors::{ProcessInfo, ProcessKind};
 use crate::admin::control::tree_entry;
 use crate::admin::protocol::{ClientDetail, Member, RouteEntry, SubscriptionEntry, TreeEntry};
 use crate::broker::counters::Snapshot;
+use crate::broker::storage;
 use crate::node_name::{Incarnation, NodeName};
 
 /// A part of a list.
@@ -66,6 +67,8 @@ pub trait Census: Send + Sync + 'static {
     fn publish(&self, message: Publication) -> Result<(), String>;
     /// What the broker counted so far.
     fn counted(&self) -> Snapshot;
+    /// How the store is, and what it does.
+    fn stored(&self) -> storage::Figures;
     /// Everything that is a number.
     fn figures(&self) -> LocalBoxFuture<'_, Result<Figures, String>>;
 }
@@ -91,6 +94,8 @@ pub struct Figures {
     pub retained_shared: (u64, u64),
     /// For each link: buckets of them that differ from the other node's.
     pub retained_drift: Vec<(NodeName, u64)>,
+    /// How the store is, and what it does.
+    pub stored: storage::Figures,
     /// Wills of other nodes' clients that are kept here, those of them whose node is lost, and bytes of both.
     pub wills: (u64, u64, u64),
     /// Filters in the route table.

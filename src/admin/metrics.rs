@@ -3,6 +3,8 @@
 //! Names follow Prometheus' rules: `ermine_…`, a unit at the end, `_total` for what only grows. The labels
 //! are bounded by the configuration: paths of the standing tree, members of the cluster, reasons of drops.
 
+mod store;
+
 use std::fmt::Error;
 
 use prometheus_client::collector::Collector;
@@ -61,6 +63,7 @@ impl Collector for Snapshot {
         let mut metrics = Metrics(&mut encoder);
         node(&mut metrics, figures)?;
         broker(&mut metrics, figures)?;
+        store::encode(&mut metrics, &figures.stored)?;
         supervision(&mut metrics, figures)?;
         cluster(&mut metrics, figures)?;
         process(&mut metrics, figures)

@@ -142,7 +142,7 @@ pub struct Session {
     /// Until this is safe its client is neither read nor answered.
     held_back: Option<Mark>,
     /// While it comes back from the store.
-    revival: Option<Reviving>,
+    revival: Option<Box<Reviving>>,
 }
 
 impl Session {

@@ -31,6 +31,17 @@ pub enum Condition {
     Failing,
 }
 
+impl Condition {
+    /// As operators are told.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sound => "sound",
+            Self::Failing => "failing",
+        }
+    }
+}
+
 /// Why a page was not read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the store cannot be read: {0}")]
@@ -51,6 +62,48 @@ pub enum Retained {
     Cleared(Stamp, u64),
     /// Nothing at all: the tombstone is old enough.
     Forgotten,
+}
+
+/// Upper bounds of the classes that commits are counted in by what they took, in milliseconds; the last class
+/// has none. An SSD syncs within 1 to 5 ms, a disk that turns within 10 to 30; a second is a disk in trouble.
+pub const COMMIT_BOUNDS_MS: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 250, 1000];
+
+/// What the store has done since it was opened, and what lies before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Figures {
+    /// How it is.
+    pub condition: Condition,
+    /// Commits that were made.
+    pub commits: u64,
+    /// What they took, in microseconds: making the batch, writing it, and waiting for the disk.
+    pub commit_us: u64,
+    /// … and how many of them took no longer than each of [`COMMIT_BOUNDS_MS`] and longer than the one
+    /// before; behind them those that took longer than all.
+    pub commits_within: [u64; COMMIT_BOUNDS_MS.len() + 1],
+    /// Commits that were tried in vain.
+    pub failures: u64,
+    /// Syncs of the file.
+    pub syncs: u64,
+    /// Bytes that records say which were written.
+    pub record_bytes: u64,
+    /// Bytes that were written to the file, with all that the engine writes beside records.
+    pub file_bytes_written: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Changes that were noted.
+    pub changes: u64,
+    /// Entries that were never written, as later ones made them superfluous.
+    pub spared: u64,
+    /// Records that are to be written, those of a commit under way among them.
+    pub pending: u64,
+    /// Bytes that are noted and not yet safe.
+    pub pending_bytes: u64,
+    /// How long the oldest of them has waited to be safe, in microseconds.
+    pub waiting_us: u64,
+    /// Changes of QoS 2 publications that have not been everywhere yet.
+    pub held: u64,
+    /// Records that were found damaged and left out.
+    pub damaged: u64,
 }
 
 /// What is known of some topics; never [`Retained::Forgotten`].
@@ -78,6 +131,9 @@ pub trait Storage: Send + Sync {
 
     /// How the store is.
     fn condition(&self) -> Condition;
+
+    /// What it has done, and what lies before it.
+    fn figures(&self) -> Figures;
 
     /// Whether whoever can wait must not note more: the disk is slower than what comes.
     fn is_full(&self) -> bool;

@@ -7,6 +7,7 @@
 //! Dies of:  our bugs only; the next life starts counting time anew, the counters are the tables'
 
 mod load;
+mod stored;
 mod supervision;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,6 +20,7 @@ use bytestring::ByteString;
 use supervisors::{ChildSpec, Context, InitError, Seat, Shutdown, Tree};
 
 use self::load::Load;
+use self::stored::Stored;
 use super::counters::Snapshot;
 use super::publish;
 use super::tables::Tables;
@@ -48,6 +50,8 @@ pub struct Sys {
     tree: Tree,
     /// How much per minute, and when that was last reckoned.
     load: (Load, Instant),
+    /// What was told of the store.
+    stored: Stored,
     /// Most clients that were connected when somebody looked.
     connected_max: u64,
     /// Whether an arbiter has been reported and not been heard of since.
@@ -75,6 +79,7 @@ impl Sys {
             seats: Arc::new((0..count).map(|_| OnceLock::new()).collect()),
             tree: ctx.pid().tree(),
             load: (Load::default(), Instant::now()),
+            stored: Stored::default(),
             connected_max: 0,
             reported: vec![false; count],
         }
@@ -177,6 +182,11 @@ impl Sys {
         *since = Instant::now();
         for (topic, value) in load.values() {
             publish_value(&topic, &value);
+        }
+        if let Some(storage) = &self.tables.storage {
+            for (topic, value) in self.stored.values(&storage.figures()) {
+                publish_value(&format!("$SYS/broker/store/{topic}"), &value);
+            }
         }
         for (topic, value) in supervision::values(&self.tree.summary()) {
             publish_value(&topic, &value);

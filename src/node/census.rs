@@ -20,6 +20,7 @@ use crate::broker::counters::Snapshot;
 use crate::broker::links::Link;
 use crate::broker::publish;
 use crate::broker::session::{Describe, ListSubscriptions, SessionInfo, Subscription};
+use crate::broker::storage::{self, Storage};
 use crate::broker::tables::Tables;
 use crate::cluster::executor::Executor;
 use crate::mqtt::message::Message;
@@ -233,6 +234,7 @@ impl Rooms {
             connected: connected as u64,
             retained,
             retained_shared,
+            stored: plan.store.figures(),
             wills,
             retained_drift: links.iter().map(drift).collect(),
             filters,
@@ -365,6 +367,10 @@ impl Census for Rooms {
 
     fn counted(&self) -> Snapshot {
         self.0.tables().counted()
+    }
+
+    fn stored(&self) -> storage::Figures {
+        self.0.store.figures()
     }
 
     fn figures(&self) -> LocalBoxFuture<'_, Result<Figures, String>> {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use super::engine::{Durability, EngineError, Step};
 use super::key::{self, Key};
@@ -32,6 +33,7 @@ impl Store {
             drop(one);
             return turn;
         };
+        let began = Instant::now();
         let durability = match self.pace.sync {
             Sync::Group => Durability::Synced,
             Sync::Interval => Durability::Later,
@@ -45,8 +47,7 @@ impl Store {
         });
         let turn = match written {
             Ok(bytes) => {
-                self.meters.record_bytes.fetch_add(bytes as u64, Relaxed);
-                self.meters.commits.fetch_add(1, Relaxed);
+                self.meters.committed(began.elapsed(), bytes);
                 let mut state = self.state();
                 state.writing = None;
                 self.committed.store(number, Relaxed);

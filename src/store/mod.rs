@@ -30,19 +30,18 @@ mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use supervisors::Name;
 
 use crate::broker::storage::{
-    Answer, Condition, Listener, Mark, Publication, Retained, RetainedPage, Storage, Unreadable,
+    Answer, Condition, Figures, Listener, Mark, Publication, Retained, RetainedPage, Storage, Unreadable,
 };
 use crate::limits::{STORE_GROUP_WINDOW, STORE_PENDING_BYTES_MAX, STORE_SYNC_INTERVAL};
 use crate::session::lasting::{Change, Page, Restored, Seq, SessionNo};
 pub use committing::Turn;
 use engine::Engine;
-pub use figures::Figures;
 use figures::Meters;
 use held::Held;
 pub use opening::{OpenError, StoreConfig};
@@ -189,6 +188,7 @@ impl Store {
     fn change(&self, change: impl FnOnce(&mut State) -> Noted) {
         let mut state = self.state();
         let noted = change(&mut state);
+        state.pending.open.begin();
         self.weigh(&state);
         drop(state);
         self.meters.changes.fetch_add(noted.changes, Relaxed);
@@ -203,16 +203,6 @@ impl Store {
         let writing = state.writing.as_ref().map_or(0, |writing| writing.bytes);
         let bytes = state.pending.open.bytes + state.held.bytes() + writing;
         self.noted_bytes.store(bytes, Relaxed);
-    }
-
-    /// What the store has done, and what lies before it.
-    #[must_use]
-    pub fn figures(&self) -> Figures {
-        let state = self.state();
-        let pending = state.pending.open.entries();
-        let held = state.held.len();
-        drop(state);
-        self.meters.figures(self, pending, held)
     }
 
     fn ask<T: Send + 'static>(
@@ -239,6 +229,18 @@ struct Noted {
 }
 
 impl State {
+    /// Records that are to be written.
+    fn entries(&self) -> usize {
+        let writing = self.writing.as_ref().map_or(0, |writing| writing.entries());
+        writing + self.pending.open.entries()
+    }
+
+    /// Since when the oldest of them has waited.
+    fn since(&self) -> Option<Instant> {
+        let writing = self.writing.as_ref().and_then(|writing| writing.since);
+        writing.or(self.pending.open.since)
+    }
+
     fn note(&mut self, change: Change) -> Noted {
         let spared = match self.held.absorb(change) {
             Some(change) => self.pending.note(change) as u64,
@@ -328,6 +330,11 @@ impl Storage for Store {
         } else {
             Condition::Sound
         }
+    }
+
+    fn figures(&self) -> Figures {
+        let state = self.state();
+        self.meters.figures(self, &state, Instant::now())
     }
 
     fn is_full(&self) -> bool {

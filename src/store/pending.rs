@@ -5,6 +5,7 @@
 //! messages that is known by their places, which are noted once each and grow.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use ahash::AHashMap;
 use bytestring::ByteString;
@@ -161,9 +162,20 @@ pub(super) struct Generation {
     pub(super) retained: BTreeMap<ByteString, Retained>,
     /// What it keeps in memory, roughly.
     pub(super) bytes: usize,
+    /// When the first of it was noted.
+    pub(super) since: Option<Instant>,
 }
 
 impl Generation {
+    /// Something was noted, or nothing is left of what was.
+    pub(super) fn begin(&mut self) {
+        if self.is_empty() {
+            self.since = None;
+        } else if self.since.is_none() {
+            self.since = Some(Instant::now());
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.sessions.is_empty() && self.retained.is_empty()
     }

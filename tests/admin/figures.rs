@@ -17,14 +17,22 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
         match words.as_slice() {
             ["#", "HELP", name, _] => assert!(helped.insert((*name).to_owned()), "{name} twice"),
             ["#", "TYPE", name, kind] => {
-                assert!(["counter", "gauge"].contains(kind), "{line}");
+                assert!(["counter", "gauge", "histogram"].contains(kind), "{line}");
                 typed.insert((*name).to_owned());
             }
             ["#", "EOF"] => {}
             _ => {
                 let (name, value) = line.rsplit_once(' ').expect("a name and a value");
                 let family = name.split('{').next().unwrap_or(name);
-                let family = family.strip_suffix("_total").unwrap_or(family);
+                let parts = ["_total", "_bucket", "_sum", "_count"];
+                let family = parts
+                    .iter()
+                    .find_map(|part| {
+                        family
+                            .strip_suffix(part)
+                            .filter(|family| helped.contains(*family))
+                    })
+                    .unwrap_or(family);
                 assert!(helped.contains(family) && typed.contains(family), "{line}");
                 let known = samples.insert(name.to_owned(), value.parse().expect("a number"));
                 assert!(known.is_none(), "{name} twice");
@@ -119,6 +127,49 @@ fn what_is_held_is_let_go_with_its_session() {
     eventually("nothing waits", || {
         (figure("ermine_messages_queued") == 0.0 && figure("ermine_subscriptions") == 0.0).then_some(())
     });
+}
+
+#[test]
+fn the_store_tells_what_it_writes() {
+    let observed = Observed::start();
+    assert_eq!(observed.open("/health").json()["store"], "sound");
+    let before = metrics(&observed)["ermine_store_record_bytes_total"];
+    let mut away = Options::new("away").persistent().connect(observed.node.mqtt);
+    away.subscribe("for/away", QoS::AtLeastOnce);
+    drop(away);
+    let mut writer = Options::new("writer").connect(observed.node.mqtt);
+    let payload = "x".repeat(5000);
+    for _ in 0..5 {
+        writer.publish("for/away", &payload, QoS::AtLeastOnce);
+    }
+    // That the client is away is noted when the broker sees it, which nobody waits for.
+    let metrics = eventually("all is safe", || {
+        let metrics = metrics(&observed);
+        (metrics["ermine_store_pending_records"] == 0.0).then_some(metrics)
+    });
+    let of = |name: &str| metrics[name];
+    assert!(of("ermine_store_record_bytes_total") - before > 25_000.0);
+    assert!(of("ermine_store_written_bytes_total") > of("ermine_store_record_bytes_total"));
+    assert!(of("ermine_store_file_bytes") > 25_000.0);
+    // Each PUBACK waited for a commit of its own.
+    assert!(of("ermine_store_commit_seconds_count") >= 5.0);
+    assert!(of("ermine_store_syncs_total") >= 5.0);
+    assert!(of("ermine_store_commit_seconds_sum") > 0.0);
+    assert_eq!(
+        of("ermine_store_commit_seconds_count"),
+        of("ermine_store_commit_seconds_bucket{le=\"+Inf\"}")
+    );
+    for idle in [
+        "failing",
+        "failures_total",
+        "pending_bytes",
+        "held_changes",
+        "waiting_seconds",
+    ] {
+        assert_eq!(of(&format!("ermine_store_{idle}")), 0.0, "{idle}");
+    }
+    writer.subscribe("$SYS/broker/store/condition", QoS::AtMostOnce);
+    assert_eq!(writer.text(), "sound");
 }
 
 #[test]

@@ -30,6 +30,7 @@ use super::answer::{Answer, done, failed, json_of, page_of, wrong_verb};
 use super::hall::Hall;
 use crate::admin::census::{Figures, Publication, structure};
 use crate::admin::control::{restart_entry, tree_entry};
+use crate::broker::storage;
 use crate::limits::HTTP_PAGE_LEN_MAX;
 
 /// Entries of a part unless the request says otherwise.
@@ -305,6 +306,7 @@ fn figures(figures: Figures) -> Value {
         "sessions": figures.sessions,
         "connections": figures.connected,
         "retained": {"messages": figures.retained.0, "bytes": figures.retained.1},
+        "store": stored(&figures.stored),
         "filters": figures.filters,
         "routes": routes.collect::<Vec<_>>(),
         "waiting": waiting.collect::<Vec<_>>(),
@@ -316,6 +318,26 @@ fn figures(figures: Figures) -> Value {
             "threads": figures.process.threads,
             "descriptors": figures.process.descriptors,
         },
+    })
+}
+
+fn stored(store: &storage::Figures) -> Value {
+    json!({
+        "condition": store.condition.as_str(),
+        "commits": store.commits,
+        "commit_us": store.commit_us,
+        "failures": store.failures,
+        "syncs": store.syncs,
+        "record_bytes": store.record_bytes,
+        "written_bytes": store.file_bytes_written,
+        "file_bytes": store.file_bytes,
+        "changes": store.changes,
+        "changes_spared": store.spared,
+        "pending_records": store.pending,
+        "pending_bytes": store.pending_bytes,
+        "held_changes": store.held,
+        "waiting_us": store.waiting_us,
+        "records_damaged": store.damaged,
     })
 }
 

@@ -132,7 +132,9 @@ impl Hall {
         }
     }
 
-    /// Ready is a node whose standing processes all run and whose doors are open.
+    /// Ready is a node whose standing processes all run and whose doors are open. One whose store fails is
+    /// ready too, as what need not be stored goes on, and says so: a balancer that took it away would take
+    /// that away as well, and perhaps all nodes, if they share a disk.
     fn health(&self) -> Answer {
         let summary = self.tree.get().map(Tree::summary).unwrap_or_default();
         let unready = summary.iter().filter(|info| info.state != ProcessState::Running);
@@ -144,7 +146,8 @@ impl Hall {
             () => "ready",
         };
         let named = &names[..names.len().min(UNREADY_NAMED_MAX)];
-        let mut answer = json_of(&json!({"status": status, "not_running": named}));
+        let store = self.census.stored().condition.as_str();
+        let mut answer = json_of(&json!({"status": status, "not_running": named, "store": store}));
         if status != "ready" {
             *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }

@@ -109,10 +109,11 @@ impl Session {
 
     /// It has come from the store: its subscriptions are put in place.
     pub(super) fn revive(&mut self, ticket: &Ticket, ctx: &mut Context<Self>) {
-        self.revival = Some(Reviving {
+        // Few sessions are ever in it, and those not for long: a pointer in all the others.
+        self.revival = Some(Box::new(Reviving {
             _under_way: ticket.take(),
             arrival: None,
-        });
+        }));
         self.restore_rows(ctx);
     }
 

@@ -215,6 +215,11 @@ fn a_full_disk_keeps_back_what_comes_and_takes_it_when_there_is_room() {
     assert!(heard.load(Relaxed) > said, "the listener hears of it");
     assert_eq!(store.figures().failures, 2);
     assert_eq!(
+        store.figures().pending,
+        last,
+        "what could not be written, and what has come behind it"
+    );
+    assert_eq!(
         payloads(&store, no).len() as u64,
         last - 2,
         "what is kept back is read all the same"
