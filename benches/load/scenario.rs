@@ -52,8 +52,18 @@ pub(crate) enum Kind {
     },
     /// Messages for subscribers that are away, which then come and get them.
     Away(Away),
+    /// The first half of that, and the second: for who starts the broker anew in between.
+    Leave(Away),
+    Fetch(Away),
     /// Sessions and retained messages that are left behind.
     Furnish(Furnish),
+}
+
+impl Kind {
+    /// Whether it is run only when its name is given.
+    pub(crate) fn is_by_hand(&self) -> bool {
+        matches!(self, Self::Leave(_) | Self::Fetch(_))
+    }
 }
 
 /// A scenario with its name in the table.
@@ -94,6 +104,14 @@ const STORED: Traffic = Traffic {
     lasting: true,
     ..PAIRS
 };
+
+const MILLION: Away = Away {
+    subscribers: 1,
+    messages: Some(1_000_000),
+};
+
+/// What is left is found again under this name.
+const LEFT: &str = "left";
 
 const fn traffic(name: &'static str, traffic: Traffic) -> Scenario {
     Scenario {
@@ -196,6 +214,14 @@ pub(crate) const ALL: &[Scenario] = &[
     away("stored/away/100", 100, None),
     away("stored/away/million", 1, Some(1_000_000)),
     Scenario {
+        name: "stored/leave",
+        kind: Kind::Leave(MILLION),
+    },
+    Scenario {
+        name: "stored/fetch",
+        kind: Kind::Fetch(MILLION),
+    },
+    Scenario {
         name: "stored/furnish",
         kind: Kind::Furnish(Furnish {
             sessions: 100_000,
@@ -230,6 +256,11 @@ pub(crate) async fn run(broker: &Broker, kind: Kind, tag: &str, length: Duration
         Kind::Traffic(traffic) => run_traffic(broker, traffic, tag, length).await,
         Kind::Idle { clients, subscribe } => run_idle(broker, clients, subscribe, tag).await,
         Kind::Away(away) => stored::run_away(broker, away, tag, length).await,
+        Kind::Leave(away) => Ok(stored::leave(broker, away, LEFT, length).await?.0),
+        Kind::Fetch(away) => {
+            let sent = away.messages.unwrap_or_default() * away.subscribers as u64;
+            stored::fetch(broker, away, LEFT, sent).await
+        }
         Kind::Furnish(furnish) => stored::run_furnish(broker, furnish, tag).await,
     }
 }

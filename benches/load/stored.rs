@@ -42,15 +42,31 @@ pub(crate) struct Furnish {
 
 /// Fills the queues with QoS 1, which is what is measured, then has them drained and says how long it took.
 pub(crate) async fn run_away(broker: &Broker, away: Away, tag: &str, length: Duration) -> io::Result<Found> {
+    let (filled, sent) = leave(broker, away, tag, length).await?;
+    let drained = fetch(broker, away, tag, sent).await?;
+    Ok(Found {
+        lost: drained.lost,
+        duplicates: drained.duplicates,
+        disorder: drained.disorder,
+        ..filled
+    })
+}
+
+/// Fills the queues and leaves them; how many messages lie there.
+pub(crate) async fn leave(
+    broker: &Broker,
+    away: Away,
+    tag: &str,
+    length: Duration,
+) -> io::Result<(Found, u64)> {
     let topic = |group: usize| format!("{tag}/{group}");
-    let id = format!("{tag}-away");
     let filter = |index: usize| Some((topic(index), 1));
-    for wire in open(broker, id.clone(), away.subscribers, false, filter).await? {
+    for wire in open(broker, format!("{tag}-away"), away.subscribers, false, filter).await? {
         wire.disconnect().await?;
     }
     let senders = open(broker, format!("{tag}-s"), away.subscribers, true, |_| None).await?;
     let (stop, acked) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
-    let (mut sending, mut templates) = (JoinSet::new(), Vec::new());
+    let mut sending = JoinSet::new();
     if away.messages.is_none() {
         sleep(WARM_UP).await;
     }
@@ -64,18 +80,20 @@ pub(crate) async fn run_away(broker: &Broker, away: Away, tag: &str, length: Dur
         stop.set(true);
     }
     while let Some(sent) = sending.join_next().await {
-        templates.push(sent.map_err(io::Error::other)??);
+        sent.map_err(io::Error::other)??;
     }
     let (took, cpu) = (begin.elapsed().as_secs_f64(), broker.cpu_s() - cpu);
     let (syncs, written) = disk.used();
-    let (sent, rss_kib) = (acked.get(), broker.rss_kib());
-    let mut found = drain(broker, away, &id, sent).await?;
-    found.per_s = sent as f64 / took;
-    found.cpu_us = cpu * 1e6 / sent as f64;
-    found.rss_kib = rss_kib;
-    found.syncs = syncs / sent as f64;
-    found.written = written / sent as f64;
-    Ok(found)
+    let sent = acked.get();
+    let found = Found {
+        per_s: sent as f64 / took,
+        cpu_us: cpu * 1e6 / sent as f64,
+        rss_kib: broker.rss_kib(),
+        syncs: syncs / sent as f64,
+        written: written / sent as f64,
+        ..Found::default()
+    };
+    Ok((found, sent))
 }
 
 /// Publishes and awaits acknowledgements; how many messages.
@@ -104,39 +122,53 @@ async fn fill(
 }
 
 /// The subscribers come and get what lies there for them.
-async fn drain(broker: &Broker, away: Away, id: &str, sent: u64) -> io::Result<Found> {
-    let (cpu, begin) = (broker.cpu_s(), Instant::now());
+pub(crate) async fn fetch(broker: &Broker, away: Away, tag: &str, sent: u64) -> io::Result<Found> {
+    let (cpu, disk, begin) = (broker.cpu_s(), broker.disk(), Instant::now());
     let (mut coming, mut tallies) = (JoinSet::new(), Vec::new());
-    for mut wire in open(broker, id.to_owned(), away.subscribers, false, |_| None).await? {
+    for mut wire in open(broker, format!("{tag}-away"), away.subscribers, false, |_| None).await? {
         let awaited: Rc<[Awaited]> = Rc::new([Awaited::default()]);
         let tally = Rc::new(Tally::new(&awaited));
         tallies.push(tally.clone());
-        coming.spawn_local(async move { while wire.take(&tally).await.is_ok() {} });
+        coming.spawn_local(async move {
+            if wire.take_early(&tally).await.is_ok() {
+                while wire.take(&tally).await.is_ok() {}
+            }
+        });
     }
     let sum = |of: fn(&Tally) -> u64| tallies.iter().map(|tally| of(tally)).sum::<u64>();
-    let (mut came, mut moved) = (0, Instant::now());
+    let (mut came, mut moved, mut rss_kib) = (0, Instant::now(), 0_f64);
     while sum(Tally::distinct) < sent && moved.elapsed() < LAST_ORDERS {
         let now = sum(Tally::distinct);
         if now != came {
             (came, moved) = (now, Instant::now());
         }
+        rss_kib = rss_kib.max(broker.rss_kib());
         // Whatever ends a reader is a loss, and found out below.
         let _ = timeout(Duration::from_millis(5), coming.join_next()).await;
     }
     let (took, cpu) = (begin.elapsed().as_secs_f64(), broker.cpu_s() - cpu);
+    let (syncs, written) = disk.used();
+    let drained = sum(Tally::distinct);
+    let each = |all: f64| all / drained.max(1) as f64;
     eprintln!(
-        "{}: {} drained in {took:.2} s, {:.0} per second, {:.2} µs each, {:.1} MiB",
+        "{}: {drained} drained in {took:.2} s, {:.0} per second, {:.2} µs, {:.4} syncs and {:.0} bytes each, \
+         {:.1} MiB",
         broker.name,
-        sum(Tally::distinct),
-        sum(Tally::distinct) as f64 / took,
-        cpu * 1e6 / sum(Tally::distinct).max(1) as f64,
-        broker.rss_kib() / 1024.0
+        drained as f64 / took,
+        each(cpu * 1e6),
+        each(syncs),
+        each(written),
+        rss_kib / 1024.0
     );
     Ok(Found {
-        lost: sent.saturating_sub(sum(Tally::distinct)),
+        per_s: drained as f64 / took,
+        cpu_us: each(cpu * 1e6),
+        rss_kib,
+        syncs: each(syncs),
+        written: each(written),
+        lost: sent.saturating_sub(drained),
         duplicates: sum(|tally| tally.duplicates.get()),
         disorder: sum(|tally| tally.disorder.get() + tally.strange.get()),
-        ..Found::default()
     })
 }
 

@@ -3,14 +3,31 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::sync::OnceLock;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::tally::Tally;
 
-/// Bytes of every payload: publisher (4), sequence number (8), padding.
+/// Bytes of every payload unless said otherwise: publisher (4), sequence number (8), padding.
 pub(crate) const PAYLOAD_LEN: usize = 64;
+
+/// What was said otherwise.
+pub(crate) static PAYLOAD_LEN_SET: OnceLock<usize> = OnceLock::new();
+
+fn payload_len() -> usize {
+    *PAYLOAD_LEN_SET.get().unwrap_or(&PAYLOAD_LEN)
+}
+
+/// A Remaining Length.
+fn length(out: &mut Vec<u8>, mut len: usize) {
+    while len > 127 {
+        out.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    out.push(len as u8);
+}
 
 /// Bytes that one read takes.
 const READ_LEN: usize = 64 << 10;
@@ -40,15 +57,16 @@ impl Template {
     /// Messages of one publisher to one topic.
     pub(crate) fn new(publisher: u32, topic: &str, qos: u8) -> Self {
         let id_len = if qos == 0 { 0 } else { 2 };
-        let remaining = 2 + topic.len() + id_len + PAYLOAD_LEN;
-        assert!(remaining < 128, "one byte of remaining length");
-        let mut packet = vec![0x30 | qos << 1, remaining as u8];
+        let remaining = 2 + topic.len() + id_len + payload_len();
+        let mut packet = vec![0x30 | qos << 1];
+        length(&mut packet, remaining);
+        let header_len = packet.len();
         packet.extend((topic.len() as u16).to_be_bytes());
         packet.extend(topic.as_bytes());
         let id_at = packet.len();
         packet.resize(id_at + id_len, 0);
         packet.extend(publisher.to_be_bytes());
-        packet.resize(remaining + 2, b'.');
+        packet.resize(remaining + header_len, b'.');
         Self {
             packet,
             qos,
@@ -125,7 +143,10 @@ impl Wire {
         loop {
             if self.input.len() >= 2 && self.input.len() >= 2 + usize::from(self.input[1]) {
                 let answer = self.input.drain(..2 + usize::from(self.input[1])).collect();
-                self.input = Vec::new();
+                // What has come behind it is for whoever takes first.
+                if self.input.is_empty() {
+                    self.input = Vec::new();
+                }
                 return Ok(answer);
             }
             self.fill().await?;
@@ -177,6 +198,12 @@ impl Wire {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Counts what has come behind the CONNACK already.
+    pub(crate) async fn take_early(&mut self, tally: &Tally) -> io::Result<()> {
+        self.handle(tally);
+        self.flush().await
     }
 
     /// One read: counts what came and answers it with one write.

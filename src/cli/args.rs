@@ -275,7 +275,7 @@ impl From<StartArgs> for Flags {
 }
 
 /// Where the cookie is.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub(super) struct CookieArgs {
     /// File with the cookie [default: ~/.ermine.cookie, unless ERMINE_COOKIE is set]
     #[arg(long, value_name = "FILE")]

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use crate::admin::protocol::{Reply, Request, StoreOrder};
-use crate::cli::args::{StoreArgs, StoreCommand};
+use crate::cli::args::{NodeArgs, StoreArgs, StoreCommand};
 use crate::cli::commands::{Found, say};
 use crate::cli::failure::Failure;
 use crate::cli::show;
@@ -19,10 +19,8 @@ pub(super) async fn run(command: StoreCommand) -> Result<(), Failure> {
         StoreCommand::Check(args) => check(&args),
         StoreCommand::Stats(args) => {
             let (dir, _) = place(&args)?;
-            let contents = match tools::stats(&dir, &mut progress()) {
-                Err(ToolError::Running(_)) => ask(&args, StoreOrder::Stats).await?,
-                counted => counted.map_err(failure)?,
-            };
+            let counted = tools::stats(&dir, &mut progress());
+            let contents = or_ask(counted, &args, StoreOrder::Stats).await?;
             told(&args, &contents, "");
             Ok(())
         }
@@ -57,13 +55,11 @@ async fn backup(to: PathBuf, args: &StoreArgs) -> Result<(), Failure> {
     // The node has another directory than who asks it.
     let to = std::path::absolute(&to).map_err(|error| Failure::usage(error.to_string()))?;
     let (dir, _) = place(args)?;
-    let contents = match tools::backup(&dir, &to, &mut progress()) {
-        Err(ToolError::Running(_)) => {
-            let to = to.to_string_lossy().into_owned();
-            ask(args, StoreOrder::Backup { to }).await?
-        }
-        copied => copied.map_err(failure)?,
+    let copied = tools::backup(&dir, &to, &mut progress());
+    let order = StoreOrder::Backup {
+        to: to.to_string_lossy().into_owned(),
     };
+    let contents = or_ask(copied, args, order).await?;
     told(args, &contents, &format!("copied to {}\n", to.display()));
     as_status(&contents)
 }
@@ -84,8 +80,27 @@ fn place(args: &StoreArgs) -> Result<(PathBuf, NodeName), Failure> {
     Ok((config.data_dir.join("store"), config.name))
 }
 
-async fn ask(args: &StoreArgs, order: StoreOrder) -> Result<Contents, Failure> {
-    let found = Found::find(&args.list.node, None).await?;
+/// What was done here, or is done by the node that has the store: nobody else can while it runs. A node that
+/// is named and has its store in another place than usual knows where that is.
+async fn or_ask(
+    done: Result<Contents, ToolError>,
+    args: &StoreArgs,
+    order: StoreOrder,
+) -> Result<Contents, Failure> {
+    let named = &args.list.node.node;
+    let holder = match done {
+        Err(ToolError::Running(_, Some(node))) => node.as_str().to_owned(),
+        Err(ToolError::Missing(_)) if named.is_some() && args.data_dir.is_none() => {
+            named.clone().unwrap_or_default()
+        }
+        done => return done.map_err(failure),
+    };
+    // Not another one that happens to run here: it would tell of its own store.
+    let node = NodeArgs {
+        node: Some(holder),
+        cookie: args.list.node.cookie.clone(),
+    };
+    let found = Found::find(&node, None).await?;
     let contents = found.one(Request::Store(order), |reply| match reply {
         Reply::Store(contents) => Some(contents),
         _ => None,

@@ -44,7 +44,7 @@ pub use committing::Turn;
 use engine::Engine;
 use figures::Meters;
 use held::Held;
-pub use opening::{OpenError, StoreConfig};
+pub use opening::{Holder, OpenError, StoreConfig};
 use pending::{Generation, Pending};
 use record::Header;
 pub use writer::{Ring, Writer};

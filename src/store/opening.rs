@@ -55,7 +55,7 @@ pub enum OpenError {
     Io(PathBuf, String),
     /// Somebody has it open.
     #[error("the store {0} is in use by process {1}: stop that node, or give another --data-dir")]
-    InUse(PathBuf, String),
+    InUse(PathBuf, Holder),
     /// It belongs to a node of another name.
     #[error(
         "the store {0} belongs to the node {1}, and this one is {2}: start it with --name {1}, or give \
@@ -76,12 +76,31 @@ pub enum OpenError {
     Damaged(PathBuf, String),
 }
 
+/// Who has a store open, as the lock file says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// Its process.
+    pub pid: String,
+    /// The node; `None` where it is a command, or the file does not tell.
+    pub node: Option<NodeName>,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.pid)
+    }
+}
+
+/// Longest that is read of a lock file, in bytes: a process and a node's name.
+const LOCK_BYTES_MAX: u64 = 1024;
+
 /// Keeps others out as long as it lives.
 #[derive(Debug)]
 pub(super) struct Lock(#[allow(dead_code, reason = "closed when it is dropped")] File);
 
 impl Lock {
-    pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
+    /// For a node, or for a command.
+    pub(super) fn take(dir: &Path, node: Option<&NodeName>) -> Result<Self, OpenError> {
         let unusable = |error: io::Error| OpenError::Io(dir.to_owned(), error.to_string());
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -89,17 +108,27 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let _ = file.take(32).read_to_string(&mut pid);
-                return Err(OpenError::InUse(dir.to_owned(), pid.trim().to_owned()));
+                let mut said = String::new();
+                let _ = file.take(LOCK_BYTES_MAX).read_to_string(&mut said);
+                let mut words = said.split_whitespace();
+                let holder = Holder {
+                    pid: words.next().unwrap_or("?").to_owned(),
+                    node: words.next().and_then(|name| name.parse().ok()),
+                };
+                return Err(OpenError::InUse(dir.to_owned(), holder));
             }
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
-        // For people: what keeps others out is the lock. A full disk must not keep a node from starting.
+        // For people and commands: what keeps others out is the lock. A full disk must not keep a node from
+        // starting.
+        let pid = std::process::id();
         let _ = file
             .set_len(0)
             .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| writeln!(file, "{}", std::process::id()));
+            .and_then(|_| match node {
+                Some(node) => writeln!(file, "{pid} {node}"),
+                None => writeln!(file, "{pid}"),
+            });
         Ok(Self(file))
     }
 }
@@ -116,7 +145,7 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(error)),
             _ => {}
         }
-        let lock = Lock::take(dir)?;
+        let lock = Lock::take(dir, Some(&config.node))?;
         let file = dir.join(FILE);
         let medium = OnDisk::open(&file).map_err(unusable)?;
         let failed = |error: EngineError| match error {

@@ -3,9 +3,10 @@
 //! Without a node these take the lock of the directory, so that no node starts meanwhile; with one only the
 //! node itself can look and copy ([`Store::contents`], [`Store::backup`]).
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -58,7 +59,12 @@ pub struct Contents {
 pub enum ToolError {
     /// A node has the store open: it must be asked, or stopped.
     #[error("{0}")]
-    Running(String),
+    Running(String, Option<NodeName>),
+    /// There is no store in that place.
+    #[error(
+        "cannot find the store {0}: there is none; give the node's --data-dir, its --config or its --node"
+    )]
+    Missing(PathBuf),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -67,7 +73,7 @@ pub enum ToolError {
 impl From<OpenError> for ToolError {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::InUse(..) => Self::Running(error.to_string()),
+            OpenError::InUse(_, ref holder) => Self::Running(error.to_string(), holder.node.clone()),
             error => Self::Failed(error.to_string()),
         }
     }
@@ -83,8 +89,20 @@ fn failed(what: &str, path: &Path, error: &dyn std::fmt::Display) -> ToolError {
     ToolError::Failed(format!("cannot {what} {}: {error}", path.display()))
 }
 
-fn unreadable(error: EngineError) -> ToolError {
-    ToolError::Failed(format!("the store cannot be read: {error}"))
+fn unreadable(place: &Path) -> impl Fn(EngineError) -> ToolError {
+    move |error| failed("read the store", place, &error)
+}
+
+/// A newer format is not looked through: what this build does not know it would take for damage.
+fn refuse_newer(snapshot: &dyn Snapshot, place: &Path) -> Result<(), ToolError> {
+    let key = Key::Header.bytes();
+    let header = snapshot.get(&key).map_err(unreadable(place))?;
+    match header.map(|bytes| record::read::<Header>(&key, &bytes)) {
+        Some(Ok(header)) if header.format > FORMAT => {
+            Err(OpenError::Newer(place.to_owned(), header.format).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Counts what stands in a snapshot, and looks at each record.
@@ -145,7 +163,12 @@ fn look(contents: &mut Contents, key: &[u8], value: &[u8], clock: Clock) -> Resu
 }
 
 /// Copies what is whole into a directory, which is made.
-fn copy(snapshot: &dyn Snapshot, to: &Path, progress: Progress<'_>) -> Result<Contents, ToolError> {
+fn copy(
+    snapshot: &dyn Snapshot,
+    place: &Path,
+    to: &Path,
+    progress: Progress<'_>,
+) -> Result<Contents, ToolError> {
     let file = to.join(FILE);
     fs::create_dir_all(to).map_err(|error| failed("make", to, &error))?;
     if file.exists() {
@@ -166,7 +189,7 @@ fn copy(snapshot: &dyn Snapshot, to: &Path, progress: Progress<'_>) -> Result<Co
         }
         ControlFlow::Continue(())
     });
-    scanned.map_err(unreadable)?;
+    scanned.map_err(unreadable(place))?;
     copier.finish().map_err(unwritten)?;
     sync_dir(to).map_err(|error| failed("write", to, &error))?;
     contents.file_bytes = fs::metadata(&file).map_or(0, |file| file.len());
@@ -182,8 +205,9 @@ impl Store {
     /// One sentence.
     pub fn contents(&self, progress: Progress<'_>) -> Result<Contents, ToolError> {
         self.commit();
-        let snapshot = self.engine.snapshot().map_err(unreadable)?;
-        let mut contents = count(&*snapshot, progress).map_err(unreadable)?;
+        let unreadable = unreadable(Path::new(&self.place));
+        let snapshot = self.engine.snapshot().map_err(&unreadable)?;
+        let mut contents = count(&*snapshot, progress).map_err(&unreadable)?;
         contents.file_bytes = self.engine.file_bytes();
         Ok(contents)
     }
@@ -194,8 +218,9 @@ impl Store {
     /// One sentence; what was written of the copy is left.
     pub fn backup(&self, to: &Path, progress: Progress<'_>) -> Result<Contents, ToolError> {
         self.commit();
-        let snapshot = self.engine.snapshot().map_err(unreadable)?;
-        copy(&*snapshot, to, progress)
+        let place = Path::new(&self.place);
+        let snapshot = self.engine.snapshot().map_err(unreadable(place))?;
+        copy(&*snapshot, place, to, progress)
     }
 }
 
@@ -209,10 +234,9 @@ impl Idle {
     fn take(dir: &Path) -> Result<Self, ToolError> {
         let file = dir.join(FILE);
         if !file.exists() {
-            let why = "there is none; give the node's --data-dir, its --config or its --node";
-            return Err(failed("find the store", dir, &why));
+            return Err(ToolError::Missing(dir.to_owned()));
         }
-        let lock = Lock::take(dir)?;
+        let lock = Lock::take(dir, None)?;
         Ok(Self { file, _lock: lock })
     }
 
@@ -232,13 +256,9 @@ fn open(file: &Path, check: bool) -> Result<Disk, EngineError> {
 /// One sentence, if it cannot be looked through; damage is told in the [`Contents`].
 pub fn check(dir: &Path, progress: Progress<'_>) -> Result<Contents, ToolError> {
     let idle = Idle::take(dir)?;
+    let unreadable = unreadable(&idle.file);
     let why = match idle.open(true) {
-        Ok(disk) => {
-            let snapshot = disk.snapshot().map_err(unreadable)?;
-            let mut contents = count(&*snapshot, progress).map_err(unreadable)?;
-            contents.file_bytes = disk.file_bytes();
-            return Ok(contents);
-        }
+        Ok(disk) => return counted(&disk, dir, progress),
         Err(EngineError::Damaged(why)) => why,
         Err(error) => return Err(unreadable(error)),
     };
@@ -261,10 +281,16 @@ pub fn check(dir: &Path, progress: Progress<'_>) -> Result<Contents, ToolError> 
 /// # Errors
 /// One sentence.
 pub fn stats(dir: &Path, progress: Progress<'_>) -> Result<Contents, ToolError> {
-    let disk_of = Idle::take(dir)?;
-    let disk = disk_of.open(false).map_err(unreadable)?;
-    let snapshot = disk.snapshot().map_err(unreadable)?;
-    let mut contents = count(&*snapshot, progress).map_err(unreadable)?;
+    let idle = Idle::take(dir)?;
+    let disk = idle.open(false).map_err(unreadable(&idle.file))?;
+    counted(&disk, dir, progress)
+}
+
+fn counted(disk: &Disk, dir: &Path, progress: Progress<'_>) -> Result<Contents, ToolError> {
+    let unreadable = unreadable(dir);
+    let snapshot = disk.snapshot().map_err(&unreadable)?;
+    refuse_newer(&*snapshot, dir)?;
+    let mut contents = count(&*snapshot, progress).map_err(&unreadable)?;
     contents.file_bytes = disk.file_bytes();
     Ok(contents)
 }
@@ -275,9 +301,11 @@ pub fn stats(dir: &Path, progress: Progress<'_>) -> Result<Contents, ToolError> 
 /// One sentence; what was written of the copy is left.
 pub fn backup(dir: &Path, to: &Path, progress: Progress<'_>) -> Result<Contents, ToolError> {
     let idle = Idle::take(dir)?;
-    let disk = idle.open(true).map_err(unreadable)?;
-    let snapshot = disk.snapshot().map_err(unreadable)?;
-    copy(&*snapshot, to, progress)
+    let unreadable = unreadable(&idle.file);
+    let disk = idle.open(true).map_err(&unreadable)?;
+    let snapshot = disk.snapshot().map_err(&unreadable)?;
+    refuse_newer(&*snapshot, dir)?;
+    copy(&*snapshot, dir, to, progress)
 }
 
 /// Puts a backup in the place of the store of a node that does not run. What was restored, and where the
@@ -291,10 +319,14 @@ pub fn restore(
     from: &Path,
     progress: Progress<'_>,
 ) -> Result<(Contents, Option<PathBuf>), ToolError> {
-    fs::create_dir_all(dir).map_err(|error| failed("make", dir, &error))?;
-    let _lock = Lock::take(dir)?;
-    let (file, new) = (dir.join(FILE), dir.join("records.restored"));
     let source = from.join(FILE);
+    // Before anything is made: the way there may be mistyped.
+    File::open(&source).map_err(|error| failed("read the backup", &source, &error))?;
+    let mut maker = DirBuilder::new();
+    let made = maker.recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| failed("make", dir, &error))?;
+    let _lock = Lock::take(dir, None)?;
+    let (file, new) = (dir.join(FILE), dir.join("records.restored"));
     let unwritten = |error: io::Error| failed("write", &new, &error);
     fs::copy(&source, &new).map_err(|error| failed("read the backup", &source, &error))?;
     File::open(&new)

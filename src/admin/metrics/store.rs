@@ -18,6 +18,11 @@ pub(super) fn encode(metrics: &mut Metrics<'_, '_>, store: &Figures) -> Result<(
         },
     )?;
     commits(metrics, store)?;
+    counters(metrics, store)?;
+    gauges(metrics, store)
+}
+
+fn counters(metrics: &mut Metrics<'_, '_>, store: &Figures) -> Result<(), Error> {
     let counters = [
         (
             "ermine_store_failures",
@@ -47,9 +52,12 @@ pub(super) fn encode(metrics: &mut Metrics<'_, '_>, store: &Figures) -> Result<(
             store.damaged,
         ),
     ];
-    for (name, help, value) in counters {
-        metrics.counter(name, help, value)?;
-    }
+    counters
+        .into_iter()
+        .try_for_each(|(name, help, value)| metrics.counter(name, help, value))
+}
+
+fn gauges(metrics: &mut Metrics<'_, '_>, store: &Figures) -> Result<(), Error> {
     let gauges = [
         (
             "ermine_store_file_bytes",

@@ -238,22 +238,10 @@ fn a_store_is_opened_by_its_own_node_once_and_in_its_own_format() {
         .to_string();
     assert!(refused.contains("belongs to the node a@localhost"), "{refused}");
     let file = mine.dir.join("records.redb");
-    {
-        let medium = medium::OnDisk::open(&file).expect("the file");
-        let engine = disk::Disk::open(Arc::new(medium), false).expect("it opens");
-        let key = key::Key::Header.bytes();
-        let newer = Header {
-            format: 3,
-            node: "a@localhost".into(),
-            next_session: 1,
-        };
-        let step = engine::Step::Put(key.clone(), record::write(&key, &newer));
-        engine
-            .apply(&[step], engine::Durability::Synced)
-            .expect("it is written");
-    }
+    newer(&file);
     let refused = Store::open(&mine).expect_err("newer").to_string();
-    assert!(refused.contains("has format 3"), "{refused}");
+    let format = format!("has format {}", opening::FORMAT + 1);
+    assert!(refused.contains(&format), "{refused}");
     std::fs::remove_file(&file).expect("it goes");
     std::fs::create_dir(&file).expect("something in its place");
     let refused = Store::open(&mine).expect_err("unusable").to_string();

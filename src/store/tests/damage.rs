@@ -139,7 +139,10 @@ fn a_copy_holds_what_the_store_holds_and_takes_its_place() {
     assert_eq!(all.node, "a@localhost");
     let store = Store::open(&config(dir.path())).expect("it opens");
     let busy = tools::stats(&store_dir, &mut |_| {}).expect_err("a node has it");
-    assert!(matches!(busy, tools::ToolError::Running(_)), "{busy}");
+    let tools::ToolError::Running(_, holder) = busy else {
+        panic!("{busy}")
+    };
+    assert_eq!(holder, Some("a@localhost".parse().expect("a name")));
     let no = store.number();
     store.note(Change::Session(no, record("new")));
     let copied = store.backup(&to, &mut |_| {}).expect("it is copied");
@@ -162,6 +165,36 @@ fn a_copy_holds_what_the_store_holds_and_takes_its_place() {
     assert!(aside.expect("there was a store before").exists());
     let store = Store::open(&config(dir.path())).expect("it opens");
     assert_eq!(sessions(&store).len() as u64, SESSIONS + 1);
+}
+
+#[test]
+fn what_is_not_there_or_not_ours_to_read_is_refused_and_nothing_is_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (absent, node) = (dir.path().join("absent"), "a@localhost".parse().expect("a name"));
+    let missing = tools::check(&absent, &mut |_| {}).expect_err("there is none");
+    assert!(matches!(missing, tools::ToolError::Missing(_)), "{missing}");
+    let refused = tools::restore(&absent, &node, &dir.path().join("typo"), &mut |_| {});
+    assert!(
+        refused
+            .expect_err("there is no backup")
+            .to_string()
+            .contains("typo")
+    );
+    assert!(!absent.exists());
+    filled(dir.path());
+    newer(&file(dir.path()));
+    let store_dir = dir.path().join("store");
+    let copy = dir.path().join("copy");
+    for refused in [
+        tools::check(&store_dir, &mut |_| {}),
+        tools::stats(&store_dir, &mut |_| {}),
+        tools::backup(&store_dir, &copy, &mut |_| {}),
+    ] {
+        let refused = refused.expect_err("a newer version wrote it").to_string();
+        let format = format!("has format {}", opening::FORMAT + 1);
+        assert!(refused.contains(&format), "{refused}");
+    }
+    assert!(!copy.exists());
 }
 
 #[test]

@@ -47,6 +47,21 @@ fn queued(payload: &str) -> Queued {
     }
 }
 
+/// Writes into a store of `a@localhost` that a later version has made it.
+fn newer(file: &std::path::Path) {
+    let medium = medium::OnDisk::open(file).expect("the file");
+    let engine = disk::Disk::open(Arc::new(medium), false).expect("it opens");
+    let key = key::Key::Header.bytes();
+    let newer = Header {
+        format: opening::FORMAT + 1,
+        node: "a@localhost".into(),
+        next_session: 1,
+    };
+    let step = engine::Step::Put(key.clone(), record::write(&key, &newer));
+    let applied = engine::Engine::apply(&engine, &[step], engine::Durability::Synced);
+    applied.expect("it is written");
+}
+
 fn record(client_id: &str) -> Box<SessionRecord> {
     Box::new(SessionRecord {
         client_id: client_id.into(),
