@@ -27,7 +27,7 @@ pub(crate) struct Mood {
     /// Operators have nodes leave and join.
     commands: bool,
     /// Large messages; and one node with many filters.
-    heavy: bool,
+    pub(crate) heavy: bool,
     many: bool,
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::life::{Mail, Replicated, Route};
 use crate::peer::{ROUTER_PAUSE, Reason, ToPeer};
+use crate::sabotage::Sabotage;
 use crate::world::{Inbox, World};
 
 impl World {
@@ -52,6 +53,9 @@ impl World {
 
     fn take_in(&mut self, host: usize, p: u64, frame: Frame<'_>, bytes: &Bytes) -> Result<(), String> {
         let instant = self.instant();
+        if self.is_ignored(&frame) {
+            return Ok(());
+        }
         let Some(peer) = self.peer(host, p) else {
             return Ok(());
         };
@@ -202,11 +206,14 @@ impl World {
         };
         let node = peer.node.clone();
         let count = messages.len() as u64;
-        let ids = messages
+        let times = self.times_taken();
+        let taken = messages
             .iter()
-            .filter_map(|message| self.dispatch(host, &node, message));
+            .flat_map(|message| std::iter::repeat_n(message, times));
+        let ids = taken.filter_map(|message| self.dispatch(host, &node, message));
         let ids = ids.collect();
         let gate = self.store(host, &node, ids);
+        let gate = gate.filter(|_| !self.is_broken(Sabotage::StoreNotAwaited));
         self.life(host).board.take(&node, seq, count, gate);
         self.taken(host, &node);
         let busy = Duration::from_micros(self.rng.below(self.mail_max * 2));

@@ -23,6 +23,7 @@ mod oracle;
 mod peer;
 mod rng;
 mod router;
+mod sabotage;
 mod traffic;
 mod world;
 

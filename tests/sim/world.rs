@@ -17,6 +17,7 @@ use crate::faults::Mood;
 use crate::life::{Life, Mail};
 use crate::net::{Conn, Opening};
 use crate::rng::Rng;
+use crate::sabotage::Sabotage;
 use crate::traffic::Ledger;
 
 /// Microseconds.
@@ -118,6 +119,8 @@ pub(crate) struct World {
     trace: Rc<RefCell<VecDeque<String>>>,
     pub(crate) loud: bool,
     pub(crate) steps: u64,
+    /// What is broken on purpose, to see whether an oracle objects.
+    pub(crate) sabotage: Option<Sabotage>,
 }
 
 impl World {
@@ -161,6 +164,7 @@ impl World {
             trace: Rc::default(),
             loud: std::env::var_os("ERMINE_SIM_LOUD").is_some(),
             steps: 0,
+            sabotage: None,
             rng,
         }
     }
