@@ -125,6 +125,8 @@ pub struct Known {
     pub served: SystemTime,
     /// The user that the client proved to be; `None` is an anonymous one.
     pub username: Option<ByteString>,
+    /// Its session has fallen too often, and lies in the store until the client comes.
+    pub is_left: bool,
 }
 
 /// Client id → session; written by Clients only.
@@ -265,7 +267,7 @@ impl Clients {
         match storage.filter(|_| fallen && matches!(past, Past::None)) {
             None => self.start_with(connect, past, answer, ctx),
             Some(storage) => {
-                let found = reviving::past_of(storage, connect.client_id.clone());
+                let found = reviving::past_of(self.tables.clone(), storage, connect.client_id.clone());
                 ctx.spawn(found.into_actor(self).map(|past, clients, ctx| {
                     clients.start_with(connect, past, answer, ctx);
                 }));
@@ -274,7 +276,8 @@ impl Clients {
     }
 
     fn start_with(&mut self, connect: Connect, past: Past, answer: Answer, ctx: &mut Context<Self>) {
-        let started = self.start_child(&connect.client_id, connect.worker, &connect.claim, &past);
+        let worker = past.worker().unwrap_or(connect.worker);
+        let started = self.start_child(&connect.client_id, worker, &connect.claim, &past);
         ctx.spawn(started.into_actor(self).map(|started, clients, ctx| {
             let came = match started {
                 Ok(pid) => {
@@ -288,6 +291,9 @@ impl Clients {
                     Attempt::Again
                 }
             };
+            // What is stored may be another by now: it is read anew.
+            let stale = matches!((&came, &past), (Attempt::Again, Past::Stored(..)));
+            let past = if stale { Past::None } else { past };
             clients.tried(came, connect, past, answer, ctx);
         }));
     }
@@ -307,10 +313,12 @@ impl Clients {
             since: SystemTime::now(),
             served: past.served(),
             username: None,
+            is_left: false,
         };
         // Before it starts, so that a crash of this actor cannot lose sight of it.
         let name = self.table(|table| {
             let known = table.entry(client_id.clone()).or_insert_with(make);
+            known.is_left = false;
             known.session.clone()
         });
         let spec = Session::spec(&self.tables, worker, client_id, claim, past.clone()).name(&name);
@@ -389,7 +397,7 @@ impl Clients {
         let gone = self.table(|table| {
             let alive = table
                 .get(client_id)
-                .is_some_and(|known| known.session.whereis().is_some());
+                .is_some_and(|known| known.is_left || known.session.whereis().is_some());
             if !starting && !alive {
                 table.remove(client_id);
             }

@@ -135,6 +135,11 @@ impl Pen {
         free
     }
 
+    /// The first that is stored.
+    pub(super) fn first(&self) -> Option<Seq> {
+        self.0.iter().find_map(|(_, delivery)| delivery.seq)
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.0.len()

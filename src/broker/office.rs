@@ -34,7 +34,10 @@ use crate::mqtt::message::Message;
 use crate::session::event::Effect;
 
 mod groups;
+mod orphans;
 mod tally;
+
+pub use orphans::{Orphan, Orphans};
 
 thread_local! {
     static HERE: RefCell<Option<Rc<Office>>> = const { RefCell::new(None) };
@@ -68,6 +71,8 @@ pub struct Office {
     waiting_round: Cell<u64>,
     /// Ports that pause a desk: swept until they move or are slow.
     watched: RefCell<Vec<Rc<Port>>>,
+    /// Ports of fallen sessions, and since when they wait.
+    orphans: RefCell<Vec<(Rc<Port>, Instant)>>,
     /// Messages for other nodes, gathered until the mailman's next poll.
     pub(super) forwards: RefCell<Forwards>,
     pub(super) receipts: RefCell<Receipts>,
@@ -111,6 +116,7 @@ impl Office {
             receipts: RefCell::default(),
             gates: RefCell::default(),
             penned: RefCell::default(),
+            orphans: RefCell::default(),
             matches: RefCell::default(),
             effects: RefCell::default(),
             lane_holds: RefCell::default(),
@@ -155,6 +161,7 @@ impl Office {
         }
         self.desks.take();
         self.watched.take();
+        self.orphans.take();
         self.wake_waiters();
     }
 
@@ -323,7 +330,9 @@ impl Office {
 
     /// Whether there is something to sweep.
     pub(super) fn must_sweep(&self) -> bool {
-        !self.watched.borrow().is_empty() || !self.waiters.borrow().is_empty()
+        !(self.watched.borrow().is_empty()
+            && self.waiters.borrow().is_empty()
+            && self.orphans.borrow().is_empty())
     }
 
     /// Finds out which full ports are slow. Waiters look again too: the queue of a link has no waker.
@@ -343,6 +352,7 @@ impl Office {
             self.let_go(&port);
             port.wake.wake();
         }
+        self.sweep_orphans(now);
         self.wake_waiters();
     }
 

@@ -73,6 +73,8 @@ pub(super) struct Port {
     backed_up: Cell<bool>,
     /// Set once: no delivery is taken any more.
     closed: Cell<bool>,
+    /// Its session has fallen and comes back from the store: deliveries wait.
+    orphaned: Cell<bool>,
     /// Whether the session has a connection.
     online: Cell<bool>,
     /// How many of `rows` are of shared groups.
@@ -147,6 +149,7 @@ impl Port {
             slow: Cell::new(false),
             backed_up: Cell::new(false),
             closed: Cell::new(false),
+            orphaned: Cell::new(false),
             online: Cell::new(false),
             shared: Cell::new(0),
             since: Cell::new(None),
@@ -186,7 +189,7 @@ impl Port {
 
     /// A publication of the session was answered for.
     pub(super) fn published(&self, token: PublishToken, outcome: PublishOutcome) {
-        if !self.is_closed() {
+        if !self.is_closed() && !self.is_orphaned() {
             self.taken.borrow_mut().push((token, outcome));
             self.wake.wake();
         }
@@ -231,6 +234,43 @@ impl Port {
     /// Whether the session is gone.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+
+    /// Whether the session has fallen.
+    pub(super) fn is_orphaned(&self) -> bool {
+        self.orphaned.get()
+    }
+
+    /// The session has fallen: what it has not taken stays, and more may come. Who publishes in its name does
+    /// not.
+    pub(super) fn leave_behind(&self) {
+        self.orphaned.set(true);
+        self.taken.take();
+        self.outbox_bytes.set(0);
+        self.slow.set(false);
+        self.backed_up.set(false);
+    }
+
+    /// The first stored message that was not taken.
+    pub(super) fn first_untaken(&self) -> Option<Seq> {
+        let inbox = self.inbox.borrow();
+        let first = inbox.iter().find_map(|delivery| delivery.seq);
+        first.or_else(|| self.pen.borrow().first())
+    }
+
+    /// Takes over all that the port of a fallen session has.
+    pub(super) fn inherit(self: &Rc<Self>, old: &Self) {
+        self.lasting.set(old.lasting.take());
+        self.inbox.replace(old.inbox.take());
+        self.inbox_bytes.set(old.inbox_bytes.take());
+        self.pen.replace(old.pen.take());
+        self.shared.set(old.shared.take());
+        let rows = old.rows.take();
+        for (desk, position) in rows.values() {
+            desk.reseat(*position, self);
+        }
+        self.rows.replace(rows);
+        old.closed.set(true);
     }
 
     /// Whether the session has a connection.
@@ -347,6 +387,8 @@ impl Port {
     pub(super) fn sweep(&self, now: Instant, slow_after: std::time::Duration) -> Sweep {
         match self.since.get() {
             None => Sweep::Forget,
+            // Whoever waits for it waits until it is back, or given up.
+            Some(_) if self.is_orphaned() => Sweep::Watch,
             Some(since) if now.saturating_duration_since(since) >= slow_after => {
                 if self.moved.replace(false) {
                     Sweep::Watch

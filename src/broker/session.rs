@@ -179,8 +179,7 @@ impl Session {
         let office = Office::here().filter(|office| Arc::ptr_eq(office.tables(), tables));
         let office = office.ok_or_else(|| InitError::failed("this arbiter has no office"))?;
         let (value, lasting, effects) = past.value(client_id, &tables.client_limits);
-        let port = office.open_port(value.client_id().clone());
-        port.lasting.set(lasting);
+        let port = past.port(&office, value.client_id(), lasting)?;
         let suspect = tables.poison.suspect(value.client_id(), Instant::now());
         let mut session = Self {
             seat: PortSeat::new(office, port),

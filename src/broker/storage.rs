@@ -148,8 +148,8 @@ pub trait Storage: Send + Sync {
     /// Reads stored sessions behind `after` in the order of their numbers, at most `len`; none is the end.
     fn sessions(&self, after: Option<SessionNo>, len: usize, answer: Answer<Vec<Restored>>);
 
-    /// Reads the stored session of one client.
-    fn session_of(&self, client_id: &ByteString, answer: Answer<Option<Restored>>);
+    /// Reads the stored session of one client, without its messages from `before` on.
+    fn session_of(&self, client_id: &ByteString, before: Option<Seq>, answer: Answer<Option<Restored>>);
 
     /// Notes what is known of a topic from now on; only the retainer says so.
     fn retain(&self, topic: &ByteString, what: Retained);

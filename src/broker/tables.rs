@@ -32,9 +32,9 @@ use super::keeping;
 use super::keyring::Keyring;
 use super::links::{Keeper, Link};
 use super::loans::{Crossing, Weights};
-use super::mail::FilterId;
-use super::mail::PostBox;
+use super::mail::{FilterId, PostBox};
 use super::mailman::Mailman;
+use super::office::Orphans;
 use super::poison::Poison;
 use super::retainer::{self, Retainer};
 use super::router::Router;
@@ -201,14 +201,13 @@ pub struct Tables {
     sharing: Sharing,
     /// What a SUBACK waits for.
     pub suback: Suback,
-    /// Keeps what must outlast the process; `None` where nothing does. Belongs to the node.
+    /// Keeps what must outlast the process, if anything does.
     pub storage: Option<Arc<dyn Storage>>,
     /// What a client may have that has come back from the store and has not connected.
     pub client_limits: Grants,
     /// The arbiters on which something waits for the store, one flag for each.
     pub(super) awaiting_store: Arc<[AtomicBool]>,
-    /// The node stops: nobody is promised anything any more. Who is waited for ends one after the other, and
-    /// what one of them did not get must be sent again to all.
+    /// The node stops: nobody is promised anything, for what one did not get must be sent again to all.
     pub closing: AtomicBool,
     /// Whether the retained messages of the store are in `retained`; written by the retainer.
     pub retained_read: AtomicBool,
@@ -220,12 +219,11 @@ pub struct Tables {
     pub clock: HybridClock,
     /// Whether a link to another node ever stood; written by the router.
     pub linked: AtomicBool,
-    /// Bytes of CONNECTs that have not come whole ([`crate::limits::HELLO_BYTES_MAX`]); written by
-    /// connections.
+    /// Bytes of CONNECTs that have not come whole; written by connections.
     pub hello_bytes: AtomicUsize,
     /// Wills that wait for their delay; written by Wills.
     pub wills: Mutex<WillBook>,
-    /// Whether there may be wills of clients that fell with an earlier life of `core`.
+    /// Whether there may be wills of clients that fell with an earlier life.
     pub wills_rest: AtomicBool,
     /// What sessions told Clients.
     pub for_clients: Tray<Fact>,
@@ -233,6 +231,8 @@ pub struct Tables {
     pub for_retainer: Tray<retainer::Request>,
     /// What sessions asked of Wills.
     pub for_wills: Tray<wills::Request>,
+    /// What fallen sessions left in place.
+    pub orphans: Orphans,
     /// Clients whose sessions crash over what they send; written by sessions that crash.
     pub poison: Poison,
     /// Who may come in, and do what; belongs to the node.
@@ -257,8 +257,7 @@ impl Tables {
     pub fn ruled(node: NodeId, arbiters: Arbiters, names: Names, rules: Rules) -> Arc<Self> {
         let count = arbiters.all.len();
         let awaiting_store: Arc<[AtomicBool]> = (0..count).map(|_| AtomicBool::new(false)).collect();
-        let storage = rules.storage.clone();
-        if let Some(storage) = &storage {
+        if let Some(storage) = &rules.storage {
             storage.listen(keeping::listener(&awaiting_store, &names));
         }
         Arc::new(Self {
@@ -277,6 +276,7 @@ impl Tables {
             hello_bytes: AtomicUsize::new(0),
             wills: Mutex::default(),
             wills_rest: AtomicBool::new(false),
+            orphans: Orphans::default(),
             poison: Poison::default(),
             keyring: rules.keyring.clone(),
             shares: Mutex::default(),
@@ -285,7 +285,7 @@ impl Tables {
             weights: Weights::default(),
             sharing: rules.sharing.clone(),
             suback: rules.suback,
-            storage,
+            storage: rules.storage.clone(),
             client_limits: rules.client.clone(),
             awaiting_store,
             closing: AtomicBool::new(false),

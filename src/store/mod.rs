@@ -353,9 +353,9 @@ impl Storage for Store {
         self.ask(answer, move |store| store.read_sessions(after, len));
     }
 
-    fn session_of(&self, client_id: &ByteString, answer: Answer<Option<Restored>>) {
+    fn session_of(&self, client_id: &ByteString, before: Option<Seq>, answer: Answer<Option<Restored>>) {
         let client_id = client_id.clone();
-        self.ask(answer, move |store| store.read_session_of(&client_id));
+        self.ask(answer, move |store| store.read_session_of(&client_id, before));
     }
 
     fn retain(&self, topic: &ByteString, what: Retained) {

@@ -160,14 +160,18 @@ impl Store {
             };
             begun.remove(&no);
             after = Some(no);
-            restored.extend(self.read_session(no)?);
+            restored.extend(self.read_session(no, None)?);
         }
         Ok(restored)
     }
 
-    pub(super) fn read_session_of(&self, client_id: &ByteString) -> Result<Option<Restored>, Unreadable> {
+    pub(super) fn read_session_of(
+        &self,
+        client_id: &ByteString,
+        before: Option<Seq>,
+    ) -> Result<Option<Restored>, Unreadable> {
         match self.owner(client_id)? {
-            Some(no) => self.read_session(no),
+            Some(no) => self.read_session(no, before),
             None => Ok(None),
         }
     }
@@ -185,9 +189,9 @@ impl Store {
     }
 
     /// `None` if it is over, if its client has another one, or if its record is lost.
-    fn read_session(&self, no: SessionNo) -> Result<Option<Restored>, Unreadable> {
+    fn read_session(&self, no: SessionNo, before: Option<Seq>) -> Result<Option<Restored>, Unreadable> {
         let View { snapshot, above } = self.view(|state| state.session(no))?;
-        let mut draft = SessionDraft::default();
+        let mut draft = SessionDraft::before(before);
         let (before_queue, queue) = key::halves_of(no);
         let clock = Clock::read();
         if !above.forget {

@@ -1,22 +1,29 @@
 //! A session that crashes loses its connection, and nothing that is stored of it.
 
+use std::time::Duration;
+
 use ermine::mqtt::packet::{Ack, Packet, QoS};
 
 use crate::harness::client::{Client, Options};
-use crate::harness::host::eventually;
+use crate::harness::host::{Host, eventually};
 use crate::house::{House, next_publish};
+use crate::trial::{End, Trial};
 
 /// The path of a session in the tree.
 fn path(house: &House, client_id: &str) -> String {
-    let tree = house.host.ok(&["tree", "--all", "--json"]);
+    path_of(&house.host, client_id).unwrap_or_else(|| panic!("no session {client_id}"))
+}
+
+/// The same, if there is one just now.
+pub(crate) fn path_of(host: &Host, client_id: &str) -> Option<String> {
+    let tree = host.ok(&["tree", "--all", "--json"]);
     let entries: serde_json::Value = serde_json::from_str(&tree).expect("JSON");
     let mine = format!("/{client_id}");
     let mut found = Vec::new();
     paths(&entries, &mut found);
-    let path = found
+    found
         .into_iter()
-        .find(|path| path.contains("/sessions") && path.ends_with(&mine));
-    path.unwrap_or_else(|| panic!("no session {client_id} in {tree}"))
+        .find(|path| path.contains("/sessions") && path.ends_with(&mine))
 }
 
 fn paths(value: &serde_json::Value, found: &mut Vec<String>) {
@@ -114,4 +121,20 @@ fn when_core_falls_its_next_life_finds_sessions_and_retained_messages_in_the_sto
     client.assert_quiet();
     client.subscribe("kept", QoS::AtLeastOnce);
     assert_eq!(client.text(), "retained");
+}
+
+#[test]
+fn sessions_that_crash_under_load_miss_nothing_and_get_nothing_twice() {
+    let mut trial = Trial::begin(11);
+    // A session that falls more often in a minute is left in the store until its client comes.
+    let crashes =
+        [(0, 40), (1, 90), (2, 20)].map(|(round, ms)| (round, End::Crashes(Duration::from_millis(ms))));
+    trial.rounds(&crashes, |_| ());
+    let violations = trial.world.violations();
+    assert!(
+        violations.is_empty(),
+        "{}\n{}",
+        violations.join("\n"),
+        trial.log()
+    );
 }

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use ermine::mqtt::packet::{Packet, QoS};
 
+use crate::crash::path_of;
 use crate::dice::Dice;
 use crate::harness::PATIENCE;
 use crate::harness::client::Options;
-use crate::harness::host::{Host, Node};
+use crate::harness::host::{Host, Node, eventually};
 use crate::house::NAME;
 use crate::keep::Keeps;
 use crate::publisher::Publisher;
@@ -51,6 +52,8 @@ pub(crate) enum End {
     Stopped(Duration),
     /// Not at all: it goes on.
     Spared(Duration),
+    /// Not at all, but the sessions of all subscribers crash, one after the other.
+    Crashes(Duration),
 }
 
 impl End {
@@ -128,11 +131,15 @@ impl Trial {
 
     /// Load for a while, then the end of the node, `between` its two lives, and the next one.
     fn round(&mut self, end: End, between: impl Fn(&Self)) {
-        let (End::Killed(after) | End::KilledTwice(after, _) | End::Stopped(after) | End::Spared(after)) =
-            end;
+        let (End::Killed(after)
+        | End::KilledTwice(after, _)
+        | End::Stopped(after)
+        | End::Spared(after)
+        | End::Crashes(after)) = end;
         std::thread::park_timeout(after);
         match end {
             End::Spared(_) => return,
+            End::Crashes(_) => return self.crash_sessions(),
             End::Stopped(_) => {
                 let status = self.node.take().expect("a node").stop();
                 assert!(status.success(), "a stop in good order: {status}");
@@ -148,6 +155,15 @@ impl Trial {
         let promised = self.world.keeps.promised();
         self.start();
         self.look_at_what_is_retained(&promised);
+    }
+
+    fn crash_sessions(&self) {
+        for no in 0..self.world.subscribers() {
+            let path = eventually("the session is back", || {
+                path_of(&self.host, &format!("subscriber-{no}"))
+            });
+            self.host.ok(&["crash", &path]);
+        }
     }
 
     /// Some rounds under one load; then everything has to arrive.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::{Clients, Phase};
 use crate::broker::session::{Claim, Past, Ticket, wall_ms};
 use crate::broker::storage::Storage;
+use crate::broker::tables::Tables;
 use crate::session::lasting::Restored;
 
 /// Times that a session which falls is fetched from the store before it is left there until its client comes.
@@ -30,9 +31,15 @@ pub struct Revive {
 }
 
 /// What the store has of a client's session.
-pub(super) async fn past_of(storage: Arc<dyn Storage>, client_id: ByteString) -> Past {
+pub(super) async fn past_of(tables: Arc<Tables>, storage: Arc<dyn Storage>, client_id: ByteString) -> Past {
     let (answer, answered) = oneshot::channel();
-    storage.session_of(&client_id, Box::new(move |found| drop(answer.send(found))));
+    let orphan = tables.orphans.of(&client_id);
+    let before = orphan.map(|orphan| orphan.from);
+    storage.session_of(
+        &client_id,
+        before,
+        Box::new(move |found| drop(answer.send(found))),
+    );
     match answered.await {
         Ok(Ok(Some(mut restored))) => {
             // That of a client that was connected was published when its session fell. One that waits for its
@@ -40,7 +47,9 @@ pub(super) async fn past_of(storage: Arc<dyn Storage>, client_id: ByteString) ->
             let is_away = restored.record.away_since_ms.is_some();
             let waits = |due_ms: u64| is_away && due_ms > wall_ms();
             restored.record.will = restored.record.will.take().filter(|(_, due_ms)| waits(*due_ms));
-            Past::Stored(Box::new(restored), Ticket::default())
+            // It is known what was sent: it is only the session that has fallen.
+            restored.record.away_since_ms.get_or_insert_with(wall_ms);
+            Past::Stored(Box::new(restored), Ticket::of_fallen(orphan))
         }
         Ok(Ok(None)) => Past::None,
         Ok(Err(error)) => {
@@ -65,13 +74,13 @@ impl Clients {
             .clone()
             .filter(|_| self.may_revive(&client_id))
         else {
-            self.forget_if_gone(&client_id);
+            self.table(|table| table.get_mut(&client_id).map(|known| known.is_left = true));
             return self.serve(&client_id, ctx);
         };
         if let Some(turnstile) = self.turnstiles.get_mut(&client_id) {
             turnstile.phase = Phase::Serving;
         }
-        let found = past_of(storage, client_id.clone());
+        let found = past_of(self.tables.clone(), storage, client_id.clone());
         ctx.spawn(found.into_actor(self).map(move |past, clients, ctx| match past {
             Past::Stored(..) => clients.revive(client_id, past, ctx),
             Past::None | Past::Moved(_) => clients.revived(&client_id, ctx),
@@ -93,19 +102,27 @@ impl Clients {
 
     fn revive(&mut self, client_id: ByteString, past: Past, ctx: &mut Context<Self>) {
         self.next_worker = (self.next_worker + 1) % self.tables.arbiters.workers;
-        let started = self.start_child(&client_id, self.next_worker, &Claim::none(), &past);
+        let worker = past.worker().unwrap_or(self.next_worker);
+        let started = self.start_child(&client_id, worker, &Claim::none(), &past);
         ctx.spawn(started.into_actor(self).map(move |started, clients, ctx| {
-            match started {
-                Ok(pid) => clients.watch(client_id.clone(), &pid, ctx),
-                Err(error) => {
-                    tracing::error!(client = %client_id, %error, "its session could not be started again");
-                }
-            }
             // Of one that could not be started.
-            if let Past::Stored(_, ticket) = past {
+            if let Past::Stored(_, ticket) = &past {
                 ticket.give_up();
             }
-            clients.revived(&client_id, ctx);
+            match started {
+                Ok(pid) => {
+                    clients.watch(client_id.clone(), &pid, ctx);
+                    clients.revived(&client_id, ctx);
+                }
+                Err(error) => {
+                    tracing::error!(client = %client_id, %error, "its session could not be started again");
+                    if let Some(turnstile) = clients.turnstiles.get_mut(&client_id) {
+                        turnstile.phase = Phase::Free;
+                    }
+                    // Until it has failed too often.
+                    clients.revive_fallen(client_id, ctx);
+                }
+            }
         }));
     }
 

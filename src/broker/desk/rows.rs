@@ -208,7 +208,8 @@ impl Desk {
         options: SubscriptionOptions,
         identifier: Option<u32>,
     ) {
-        if port.is_closed() {
+        // What a fallen session had asked for was not granted.
+        if port.is_closed() || port.is_orphaned() {
             return;
         }
         let mut rows = self.rows.borrow_mut();
@@ -232,6 +233,13 @@ impl Desk {
                 port.count_shared(true);
                 self.set_presence(office, port);
             }
+        }
+    }
+
+    /// The row at a position is that of a session which is back under another port.
+    pub(in crate::broker) fn reseat(&self, position: usize, port: &Rc<Port>) {
+        if let Some(row) = self.rows.borrow_mut().get_mut(position) {
+            row.port = port.clone();
         }
     }
 

@@ -1,12 +1,18 @@
 //! What a session begins with: a socket, and what there was of it before.
 
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use supervisors::InitError;
 
 use super::reviving::Ticket;
 use crate::access::identity::Identity;
+use crate::broker::keeping::Lasting;
+use crate::broker::office::Office;
+use crate::broker::port::Port;
 use crate::broker::transport::{Origin, Parked};
 use crate::session::event::Attach;
 use crate::session::lasting::Restored;
@@ -40,6 +46,41 @@ pub enum Past {
 }
 
 impl Past {
+    /// The worker on which it must start, if it may not on any.
+    #[must_use]
+    pub fn worker(&self) -> Option<usize> {
+        match self {
+            Self::Stored(_, ticket) => ticket.orphan().map(|orphan| orphan.port.arbiter.into()),
+            Self::None | Self::Moved(_) => None,
+        }
+    }
+
+    /// The port of a session that starts here: that which its predecessor has left behind, or a new one.
+    pub(super) fn port(
+        &self,
+        office: &Office,
+        client_id: &ByteString,
+        lasting: Option<Lasting>,
+    ) -> Result<Rc<Port>, InitError> {
+        let Self::Stored(_, ticket) = self else {
+            return Ok(office.open_port(client_id.clone()));
+        };
+        match (ticket.orphan(), office.tables().orphans.of(client_id)) {
+            (Some(orphan), _) => {
+                let port = office.adopt(client_id, orphan);
+                port.ok_or_else(|| InitError::failed("what its predecessor left is gone"))
+            }
+            (None, Some(_)) => Err(InitError::failed(
+                "the store was read before its predecessor fell",
+            )),
+            (None, None) => {
+                let port = office.open_port(client_id.clone());
+                port.lasting.set(lasting);
+                Ok(port)
+            }
+        }
+    }
+
     /// When its client was served last, as far as that is known.
     #[must_use]
     pub fn served(&self) -> SystemTime {

@@ -1,13 +1,14 @@
 //! A session that comes back from the store: its subscriptions are put in place before any door opens.
 
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use supervisors::Context;
 use tokio::sync::Notify;
 
 use super::{Arrival, Session};
+use crate::broker::office::Orphan;
 use crate::session::event::Effect;
 use crate::session::lasting::SessionRecord;
 
@@ -22,16 +23,24 @@ pub struct Revivals {
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<Revivals>);
 
-/// What a session on its way from the store is counted by, if it is.
+/// How a session comes from the store.
 #[derive(Clone, Debug, Default)]
-pub struct Ticket(Arc<Mutex<Option<UnderWay>>>);
+pub struct Ticket {
+    /// What it is counted by, when the node starts.
+    under_way: Arc<Mutex<Option<UnderWay>>>,
+    /// What it left in place when it fell.
+    orphan: Option<Orphan>,
+}
 
 impl Revivals {
     /// One more.
     #[must_use]
     pub fn begin(self: &Arc<Self>) -> Ticket {
         self.under_way.fetch_add(1, AcqRel);
-        Ticket(Arc::new(Mutex::new(Some(UnderWay(self.clone())))))
+        Ticket {
+            under_way: Arc::new(Mutex::new(Some(UnderWay(self.clone())))),
+            orphan: None,
+        }
     }
 
     /// Waits until no more than so many sessions are under way.
@@ -47,13 +56,32 @@ impl Revivals {
 }
 
 impl Ticket {
+    /// Of a session that has fallen while the node stands.
+    #[must_use]
+    pub fn of_fallen(orphan: Option<Orphan>) -> Self {
+        Self {
+            orphan,
+            ..Self::default()
+        }
+    }
+
+    /// What the session left in place.
+    #[must_use]
+    pub fn orphan(&self) -> Option<Orphan> {
+        self.orphan
+    }
+
+    fn slip(&self) -> MutexGuard<'_, Option<UnderWay>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> Option<UnderWay> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.slip().take()
     }
 
     /// Whether nobody has taken it, and somebody waits for that: the node starts.
     pub(super) fn is_open(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.slip().is_some()
     }
 
     /// Of a session that did not take it: it could not be started.

@@ -128,7 +128,10 @@ impl Drop for PortSeat {
         if self.publishing.take() {
             counters.dropped_publisher_crashed.one();
         }
-        self.office.close_port(&self.port, parting);
+        match parting {
+            Parting::Stored => self.office.leave_behind(&self.port),
+            _ => self.office.close_port(&self.port, parting),
+        }
         if let Some(packet) = self.in_hand {
             let poison = &self.office.tables().poison;
             poison.crashed(&self.port.client_id, packet, Instant::now());

@@ -119,7 +119,7 @@ impl Storage for Hand {
         answer(Ok(Vec::new()));
     }
 
-    fn session_of(&self, _: &ByteString, answer: Answer<Option<Restored>>) {
+    fn session_of(&self, _: &ByteString, _: Option<Seq>, answer: Answer<Option<Restored>>) {
         answer(Ok(None));
     }
 

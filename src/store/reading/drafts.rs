@@ -85,9 +85,18 @@ pub(super) struct SessionDraft {
     queue: Option<Backlog>,
     /// The greatest place that is taken.
     last: Option<Seq>,
+    /// Messages from here on are not wanted.
+    before: Option<Seq>,
 }
 
 impl SessionDraft {
+    pub(super) fn before(before: Option<Seq>) -> Self {
+        Self {
+            before,
+            ..Self::default()
+        }
+    }
+
     /// Takes in what is stored, but for messages.
     pub(super) fn read(&mut self, store: &Store, key: &[u8], value: &[u8]) {
         match Key::parse(key) {
@@ -175,6 +184,9 @@ impl SessionDraft {
     }
 
     pub(super) fn add(&mut self, seq: Seq, weight: usize) {
+        if self.before.is_some_and(|before| seq >= before) {
+            return;
+        }
         let queue = self.queue.get_or_insert(Backlog {
             len: 0,
             bytes: 0,

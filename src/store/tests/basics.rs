@@ -43,7 +43,7 @@ fn what_was_noted_is_found_again_before_and_after_a_commit_and_in_the_next_life(
         assert_eq!((backlog.len, backlog.first, backlog.last), (3, seq(3), seq(5)));
         assert_eq!(backlog.bytes, 3 * message("3").weight());
         assert_eq!(found.next, seq(6));
-        let by_name = read(|answer| store.session_of(&"c".into(), answer)).expect("readable");
+        let by_name = read(|answer| store.session_of(&"c".into(), None, answer)).expect("readable");
         assert_eq!(by_name.as_ref(), Some(found));
         let waiting = [(3, "3".into()), (4, "4".into()), (5, "5".into())];
         assert_eq!(page(store, no), waiting);
@@ -59,7 +59,10 @@ fn what_was_noted_is_found_again_before_and_after_a_commit_and_in_the_next_life(
     assert!(sessions(&store).is_empty());
     assert_eq!(store.commit(), Turn::Done);
     assert!(sessions(&store).is_empty());
-    assert_eq!(read(|answer| store.session_of(&"c".into(), answer)), Ok(None));
+    assert_eq!(
+        read(|answer| store.session_of(&"c".into(), None, answer)),
+        Ok(None)
+    );
 }
 
 #[test]
