@@ -1,14 +1,16 @@
 //! A link whose connection is reset again and again, each time 100 ms after it is back, or each 100 ms
-//! however it stands: no message of QoS 1 is lost, none comes twice.
+//! however it stands: no message of QoS 1 is lost, none comes twice. Nor is one lost that was acknowledged
+//! over such a link for a session that is away, if the node of that session is killed.
 //!
 //! The kernel resets it (`ss -K`), which needs root; skipped with the reason where that cannot be done.
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
+use ermine::limits::SESSION_QUEUE_LEN_MAX;
 use ermine::mqtt::packet::QoS;
 
 use crate::harness::client::{Client, Options};
@@ -20,6 +22,9 @@ const CUT_AFTER: Duration = Duration::from_millis(100);
 
 /// Resets that hit a connection, unless `ERMINE_LINK_CUTS` says otherwise.
 const CUTS: usize = 40;
+
+/// Resets before the node is killed that has the session.
+const KILLED_AFTER: usize = 15;
 
 const PUBLISHERS: usize = 3;
 
@@ -200,4 +205,43 @@ fn a_link_that_is_reset_every_100_ms_loses_no_message_of_qos_1_and_doubles_none(
         let (back, down) = (said("is back over a new connection"), said("nodedown"));
         eprintln!("{} resets, {back} times back, {down} times down", cuts());
     });
+}
+
+#[test]
+fn what_was_acknowledged_over_a_link_that_is_reset_outlasts_the_node_that_has_the_session() {
+    let Some(mut rig) = Rig::new() else { return };
+    let away = || Options::new("away").persistent();
+    let mut client = away().connect(rig.nodes[1].mqtt);
+    client.subscribe("kept", QoS::AtLeastOnce);
+    await_route(&rig.host, &rig.nodes[0].name, "kept", &[&rig.nodes[1].name]);
+    client.disconnect();
+
+    let (from, to) = (rig.nodes.remove(0), rig.nodes.remove(0));
+    let (stop, acknowledged) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let kept = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = Options::new("p").connect(from.mqtt);
+            // As many as the queue of a session takes.
+            while !stop.load(Relaxed) && acknowledged.load(Relaxed) < SESSION_QUEUE_LEN_MAX {
+                let number = acknowledged.load(Relaxed).to_string();
+                client.publish("kept", &number, QoS::AtLeastOnce);
+                acknowledged.fetch_add(1, Relaxed);
+            }
+        });
+        for _ in 0..KILLED_AFTER {
+            pace(CUT_AFTER);
+            reset(&rig.ports).expect("as before");
+        }
+        let kept = acknowledged.load(Relaxed);
+        to.kill();
+        stop.store(true, Relaxed);
+        kept
+    });
+    eprintln!("{kept} messages before the kill");
+    assert!(kept > 0, "none got through");
+    let to = rig.host.start("n2@127.0.0.1");
+    let mut client = away().connect(to.mqtt);
+    for number in 0..kept {
+        assert_eq!(client.text(), number.to_string(), "what comes is what is next");
+    }
 }
