@@ -305,7 +305,12 @@ impl Bench {
         let mut effects = Vec::new();
         self.session.handle(event, self.now, &mut effects);
         // It only books what it is still given.
-        let books = |effect: &Effect| matches!(effect, Effect::Count(_) | Effect::Settled(_));
+        let books = |effect: &Effect| {
+            matches!(
+                effect,
+                Effect::Count(_) | Effect::CountTimes(..) | Effect::Settled(_)
+            )
+        };
         assert!(
             !was_ended || effects.iter().all(books),
             "an ended session is silent"
@@ -356,7 +361,7 @@ impl Bench {
                     assert_eq!(index + 1, len, "End is the last effect");
                     assert!(self.session.is_ended());
                 }
-                Effect::Count(_) | Effect::ForgetSubscriptions => {}
+                Effect::Count(_) | Effect::CountTimes(..) | Effect::ForgetSubscriptions => {}
                 Effect::Completed(_) => {}
                 Effect::Exchange(..) | Effect::Settled(_) | Effect::Fetch { .. } => {
                     panic!("nothing is stored here")

@@ -136,18 +136,22 @@ impl Retainer {
         let Some(storage) = self.tables.storage.clone() else {
             return Ok(());
         };
-        let mut after = None;
-        loop {
+        let ask = |after: Option<ByteString>| {
             let (answer, answered) = oneshot::channel();
             let answer = Box::new(move |page| drop(answer.send(page)));
-            storage.retained(after.take(), PAGE_LEN, PAGE_BYTES, answer);
+            storage.retained(after, PAGE_LEN, PAGE_BYTES, answer);
+            answered
+        };
+        let mut answered = ask(None);
+        loop {
             let page = match answered.await {
                 Ok(Ok(page)) => page,
                 Ok(Err(error)) => return Err(InitError::failed(error.to_string())),
                 Err(_) => return Err(InitError::failed("the store does not answer")),
             };
             let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
+            // The store reads on while this page is taken in.
+            answered = ask(Some(last.clone()));
             for (topic, known) in page {
                 self.restore(&topic, known);
             }

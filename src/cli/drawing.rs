@@ -22,6 +22,9 @@ enum Columns {
     Plan,
 }
 
+/// Most processes that are looked at one by one when a tree of this process is drawn.
+const LISTED_MAX: usize = 1000;
+
 /// The drawing of a live tree. `entries` have parents before children and siblings in start order;
 /// without `all` supervisors that have nothing to do share a line, and of many children only the first
 /// are drawn.
@@ -29,9 +32,15 @@ pub(super) fn tree(entries: &[TreeEntry], all: bool) -> String {
     draw(entries, all, Columns::Live)
 }
 
-/// The drawing of a tree that stands in this process.
+/// The drawing of a tree that stands in this process: of one that has come back with 100,000 sessions the
+/// standing part.
 pub(crate) fn live(standing: &supervisors::Tree) -> String {
-    let entries: Vec<_> = standing.list().into_iter().map(tree_entry).collect();
+    let listed = if standing.count() <= LISTED_MAX {
+        standing.list()
+    } else {
+        standing.summary()
+    };
+    let entries: Vec<_> = listed.into_iter().map(tree_entry).collect();
     tree(&entries, false)
 }
 

@@ -176,7 +176,7 @@ impl RetainedStore {
     ///
     /// What is kept is a copy: the original is a range of a read buffer, which must not live as long.
     pub fn set(&mut self, message: &Message) -> RetainOutcome {
-        let key = key_of(&message.topic);
+        let key: Arc<[u8]> = key_of(&message.topic)[..].into();
         self.book.forget(&key);
         let old = self.take(&key);
         self.put(&key, message, old)
@@ -187,7 +187,7 @@ impl RetainedStore {
     }
 
     /// Stores a message, or nothing if its payload is empty, in place of the one that was `taken`.
-    fn put(&mut self, key: &[u8], message: &Message, taken: bool) -> RetainOutcome {
+    fn put(&mut self, key: &Arc<[u8]>, message: &Message, taken: bool) -> RetainOutcome {
         if message.payload.is_empty() {
             return if taken {
                 RetainOutcome::Removed
@@ -201,7 +201,6 @@ impl RetainedStore {
             self.refused += 1;
             return RetainOutcome::Full;
         }
-        let key: Arc<[u8]> = key.into();
         self.bytes += weight;
         if let Some(expires_at) = message.expires_at {
             self.expiries.insert((expires_at, key.clone()));
@@ -211,7 +210,7 @@ impl RetainedStore {
             message: Arc::new(copy(message)),
             count: self.count,
         };
-        self.messages.insert(key, held);
+        self.messages.insert(key.clone(), held);
         if taken {
             RetainOutcome::Replaced
         } else {

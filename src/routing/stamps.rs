@@ -247,8 +247,17 @@ impl StampBook {
             .range::<[u8], _>((from, Bound::Unbounded))
     }
 
+    /// This write holds, its message is there, and nothing was known of the topic or it was forgotten.
+    pub fn first(&mut self, key: &Arc<[u8]>, stamp: Stamp) {
+        self.add(key, Known { stamp, died_us: None });
+    }
+
     fn put(&mut self, key: &Arc<[u8]>, known: Known) {
         self.forget(key);
+        self.add(key, known);
+    }
+
+    fn add(&mut self, key: &Arc<[u8]>, known: Known) {
         let bucket = &mut self.buckets[bucket_of(key)];
         bucket.hash ^= hash_of(key, &known.stamp);
         bucket.known.insert(key.clone(), known);

@@ -230,11 +230,10 @@ impl Session {
 
     /// Lets go of all messages for the client, and counts them.
     pub(super) fn drop_held(&mut self, out: &mut Vec<Effect>) {
-        let dropped = |counted, count| std::iter::repeat_n(Effect::Count(counted), count);
         let unheard = self.inflight.unheard_len();
         self.inflight.clear();
-        out.extend(dropped(Counted::DroppedUnacknowledged, unheard));
-        out.extend(dropped(Counted::DroppedSessionEnded, self.queue.clear()));
+        out.extend(Counted::DroppedUnacknowledged.times(unheard));
+        out.extend(Counted::DroppedSessionEnded.times(self.queue.clear()));
     }
 }
 

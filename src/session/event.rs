@@ -329,6 +329,8 @@ pub enum Effect {
     WakeAt(Instant),
     /// A message was dropped, or another thing happened that is counted.
     Count(Counted),
+    /// The same so many times: a session may hold a million messages.
+    CountTimes(Counted, usize),
     /// The session is over: remove its subscriptions and all that is stored of it, and stop. Always the last
     /// effect.
     End,
@@ -435,6 +437,15 @@ pub enum Counted {
 }
 
 impl Counted {
+    /// Tells it so many times.
+    pub(super) fn times(self, times: usize) -> Option<Effect> {
+        match times {
+            0 => None,
+            1 => Some(Effect::Count(self)),
+            _ => Some(Effect::CountTimes(self, times)),
+        }
+    }
+
     /// By how many messages for the client the session holds more after this: one that came with it, or one
     /// less for each that has come to its end.
     #[must_use]

@@ -384,10 +384,7 @@ impl Queue {
                 self.push_back(outgoing);
             },
         );
-        out.extend(std::iter::repeat_n(
-            Effect::Count(Counted::DroppedNotFound),
-            missing,
-        ));
+        out.extend(Counted::DroppedNotFound.times(missing));
         while let Some(outgoing) = behind.pop_kept() {
             self.push_back(outgoing);
         }

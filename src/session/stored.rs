@@ -9,7 +9,6 @@
 //! What was noted last may not have reached the disk. So whatever may have been sent before the crash is sent
 //! with DUP `[MQTT-3.3.1-1]`, under the same packet identifier.
 
-use std::iter::repeat_n;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -144,7 +143,7 @@ impl Session {
         if let Some(backlog) = restored.queue {
             session.queue.restore(backlog, suspect(&backlog, &record));
         }
-        out.extend(repeat_n(Effect::Count(Counted::Restored), session.held_len()));
+        out.extend(Counted::Restored.times(session.held_len()));
         let lived_ms = |since_ms| wall_ms.saturating_sub(since_ms);
         let left_ms =
             lives_ms(record.expiry_interval_s).saturating_sub(record.away_since_ms.map_or(0, lived_ms));

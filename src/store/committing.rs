@@ -165,7 +165,10 @@ impl Store {
             let value = record::write(&key, &no.0);
             batch.push(Step::Put(key, value));
         }
-        for (no, of) in &generation.sessions {
+        // In the order of the keys: neighbours share the pages of the tree.
+        let mut sessions: Vec<_> = generation.sessions.iter().collect();
+        sessions.sort_unstable_by_key(|(no, _)| **no);
+        for (no, of) in sessions {
             steps_of(*no, of, clock, &mut batch);
         }
         for (topic, what) in &generation.retained {

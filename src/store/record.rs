@@ -31,6 +31,9 @@ const SESSION_VERSION: u8 = 2;
 /// Bytes before a record: its checksum and its version.
 const HEAD: usize = 5;
 
+/// Room for a record before it is known how long it gets: most fit, and need no other.
+const ROOM: usize = 128;
+
 /// No record is larger: the largest MQTT packet, and what is noted beside it.
 const RECORD_BYTES_MAX: usize = 300 << 20;
 
@@ -91,7 +94,8 @@ pub(super) fn write(key: &[u8], record: &impl Serialize) -> Vec<u8> {
 }
 
 fn write_as(version: u8, key: &[u8], record: &impl Serialize) -> Vec<u8> {
-    let mut bytes = vec![0; HEAD];
+    let mut bytes = Vec::with_capacity(ROOM);
+    bytes.resize(HEAD, 0);
     bytes[HEAD - 1] = version;
     // Encoding into memory fails only beyond a limit, and this configuration has none.
     bincode::serde::encode_into_std_write(record, &mut bytes, bincode::config::standard())

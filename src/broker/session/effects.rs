@@ -104,6 +104,7 @@ impl Session {
             }
             Effect::WakeAt(instant) => self.wake_at = Some(instant),
             Effect::Count(counted) => self.seat.count(counted),
+            Effect::CountTimes(counted, times) => (0..times).for_each(|_| self.seat.count(counted)),
             Effect::End => self.end(ctx),
         }
     }

@@ -42,21 +42,19 @@ impl RetainedStore {
     /// The same for a write that all nodes share, unless a later one of its topic is known. Any order of the
     /// same writes leaves the same store, as long as it is not full.
     pub fn merge(&mut self, message: &Message, stamp: &Stamp) -> RetainOutcome {
-        let key = key_of(&message.topic);
-        if !self.book.is_newer(&key, stamp) {
-            return RetainOutcome::Outdated;
+        let key: Arc<[u8]> = key_of(&message.topic)[..].into();
+        // A node that starts merges a million: what is sought is sought once.
+        match self.book.get(&key) {
+            Some(known) if known.stamp >= *stamp => return RetainOutcome::Outdated,
+            Some(_) => drop(self.book.forget(&key)),
+            None => {}
         }
-        self.book.forget(&key);
         let old = self.take(&key);
         let outcome = self.put(&key, message, old);
         match outcome {
-            RetainOutcome::Stored | RetainOutcome::Replaced => {
-                if let Some((key, _)) = self.messages.get_key_value(&key[..]) {
-                    self.book.live(key, stamp.clone());
-                }
-            }
+            RetainOutcome::Stored | RetainOutcome::Replaced => self.book.first(&key, stamp.clone()),
             RetainOutcome::Removed | RetainOutcome::Absent => {
-                self.bury(&key[..].into(), stamp, stamp.time.wall_us());
+                self.bury(&key, stamp, stamp.time.wall_us());
             }
             // Not even a tombstone: what there is room for later is asked for again.
             RetainOutcome::Full | RetainOutcome::Outdated => {}

@@ -68,6 +68,7 @@ impl Books {
                 Effect::Transmit(transmit) if transmit.packet_id.is_none() => -1,
                 Effect::PassOn { .. } => -1,
                 Effect::Count(counted) => i64::from(counted.copies()),
+                Effect::CountTimes(counted, times) => i64::from(counted.copies()) * *times as i64,
                 _ => 0,
             };
         }

@@ -141,11 +141,10 @@ fn a_clean_start_forgets_everything_in_place() {
 
     let effects = bench.attach(connect3(true));
     assert_eq!(
-        effects[..4],
+        effects[..3],
         [
             Effect::ForgetSubscriptions,
-            Effect::Count(Counted::DroppedUnacknowledged),
-            Effect::Count(Counted::DroppedUnacknowledged),
+            Effect::CountTimes(Counted::DroppedUnacknowledged, 2),
             Effect::Count(Counted::DroppedSessionEnded)
         ]
     );

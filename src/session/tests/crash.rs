@@ -246,9 +246,7 @@ impl World {
 
     /// Carries out what the session causes, and checks what must hold of it.
     fn run(&mut self, effects: Vec<Effect>) {
-        let drops = effects
-            .iter()
-            .filter(|effect| matches!(effect, Effect::Count(counted) if is_drop(*counted)));
+        let drops = counted(&effects).into_iter().filter(|counted| is_drop(*counted));
         let (mut drops, mut settled) = (drops.count(), Vec::new());
         for effect in effects {
             match effect {
@@ -285,7 +283,7 @@ impl World {
                 } => {
                     assert!(self.asked.replace((from, last, len, bytes)).is_none());
                 }
-                Effect::Count(_) | Effect::WakeAt(_) => {}
+                Effect::Count(_) | Effect::CountTimes(..) | Effect::WakeAt(_) => {}
                 other => panic!("nothing else happens here: {other:?}"),
             }
         }

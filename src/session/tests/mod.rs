@@ -347,9 +347,10 @@ pub(super) fn sent(effects: &[Effect]) -> Vec<(String, u8, u16, bool)> {
 pub(super) fn counted(effects: &[Effect]) -> Vec<Counted> {
     effects
         .iter()
-        .filter_map(|effect| match effect {
-            Effect::Count(counted) => Some(*counted),
-            _ => None,
+        .flat_map(|effect| match effect {
+            Effect::Count(counted) => vec![*counted],
+            Effect::CountTimes(counted, times) => vec![*counted; *times],
+            _ => Vec::new(),
         })
         .collect()
 }

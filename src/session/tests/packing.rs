@@ -32,7 +32,7 @@ fn noticed(effects: Vec<Effect>) -> Vec<Effect> {
             Some(effect)
         }
         Effect::Subscribe { .. } | Effect::Unsubscribe { .. } | Effect::CloseTransport => Some(effect),
-        Effect::Count(_) | Effect::End => Some(effect),
+        Effect::Count(_) | Effect::CountTimes(..) | Effect::End => Some(effect),
         _ => None,
     });
     all.collect()
