@@ -24,12 +24,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::membership::Now;
 use crate::node_name::NodeId;
 
+mod handover;
 mod home;
 mod view;
 mod words;
@@ -39,6 +39,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+use handover::Leaving;
 use home::Home;
 pub(super) use home::home_among;
 pub use words::{Effect, Epoch, Event, Letter, Slip};
@@ -73,8 +74,8 @@ pub struct Ownership {
     up: BTreeSet<NodeId>,
     /// Ids whose session is here, or on its way out ([`Effect::HandOver`]).
     held: BTreeMap<ByteString, Epoch>,
-    /// Hand-overs that wait for [`Event::Packed`].
-    leaving: BTreeMap<ByteString, (NodeId, Epoch)>,
+    /// Hand-overs that wait for [`Event::Packed`], or have left within [`OWNER_ANSWERS_WITHIN`].
+    leaving: BTreeMap<ByteString, Leaving>,
     claims: BTreeMap<ByteString, Claim>,
     claims_made: u64,
     home: Home,
@@ -104,7 +105,7 @@ impl Ownership {
             Event::Connect(id) => self.connect(id, now, out),
             Event::Ended(id) => self.ended(id, out),
             Event::Adopt(id) => self.adopt(id, out),
-            Event::Packed { id, epoch, state } => self.packed(id, epoch, state, out),
+            Event::Packed { id, epoch, state } => self.packed(id, epoch, state, now, out),
             Event::Letter(from, letter) => self.read(&from, letter, now, out),
             Event::Up(node) => self.up(node, now, out),
             Event::Down(node) => self.down(&node, now, out),
@@ -240,14 +241,6 @@ impl Ownership {
         }
     }
 
-    fn packed(&mut self, id: ByteString, epoch: Epoch, state: Option<Bytes>, out: &mut Vec<Effect>) {
-        if self.leaving.get(&id).is_some_and(|(_, asked)| *asked == epoch)
-            && let Some((to, _)) = self.leaving.remove(&id)
-        {
-            self.send(to, Letter::Released { id, epoch, state }, out);
-        }
-    }
-
     fn read(&mut self, from: &NodeId, letter: Letter, now: Now, out: &mut Vec<Effect>) {
         match letter {
             Letter::Claim { id, claim } => {
@@ -262,7 +255,7 @@ impl Ownership {
                 previous,
             } => self.granted(from, id, (claim, epoch, previous), now, out),
             Letter::Release { id, epoch } => self.release(from, id, epoch, out),
-            Letter::Released { id, epoch, state } => self.released(id, epoch, state, out),
+            Letter::Released { id, epoch, state } => self.released(id, epoch, state, now, out),
             Letter::Holds(held) => self.hold_told(from, held, now, out),
             Letter::Recount => self.home.recount(from),
             Letter::AllHeld {
@@ -339,7 +332,7 @@ impl Ownership {
                 out.push(Effect::WakeAt(waiting.until));
                 self.send(previous, Letter::Release { id, epoch }, out);
             }
-            None => self.open(id, epoch, None, out),
+            None => self.open(id, epoch, None, now, out),
         }
     }
 
@@ -376,85 +369,6 @@ impl Ownership {
         }
     }
 
-    /// Step 3 has come.
-    fn release(&mut self, from: &NodeId, id: ByteString, epoch: Epoch, out: &mut Vec<Effect>) {
-        if let Some(held) = self.held.get(&id).copied() {
-            if held > epoch {
-                self.send(from.clone(), Letter::Fenced { id, epoch: held }, out);
-            } else {
-                self.held.remove(&id);
-                self.leaving.insert(id.clone(), (from.clone(), epoch));
-                out.push(Effect::HandOver { id, epoch });
-            }
-            return;
-        }
-        if self
-            .leaving
-            .get(&id)
-            .is_some_and(|asked| *asked == (from.clone(), epoch))
-        {
-            // Asked again; it is being packed.
-            return;
-        }
-        // What we are waiting for is passed on as soon as it comes, to the latest who asked for it.
-        let mut answered = Some((from.clone(), epoch));
-        if let Some(claim) = self.claims.get_mut(&id)
-            && claim.granted.as_ref().is_none_or(|(mine, _)| *mine < epoch)
-            && claim.heir.as_ref().is_none_or(|(_, other)| *other < epoch)
-        {
-            answered = std::mem::replace(&mut claim.heir, answered);
-        }
-        if let Some((to, epoch)) = answered {
-            let state = None;
-            self.send(to, Letter::Released { id, epoch, state }, out);
-        }
-    }
-
-    /// Step 4 has come.
-    fn released(&mut self, id: ByteString, epoch: Epoch, state: Option<Bytes>, out: &mut Vec<Effect>) {
-        let mine = |claim: &&mut Claim| claim.granted.as_ref().is_some_and(|(mine, _)| *mine == epoch);
-        if self.claims.get_mut(&id).filter(mine).is_some() {
-            self.open(id, epoch, state, out);
-        }
-    }
-
-    fn open(&mut self, id: ByteString, epoch: Epoch, state: Option<Bytes>, out: &mut Vec<Effect>) {
-        let claim = self.claims.remove(&id);
-        if let Some(claim) = &claim {
-            self.forget_at(&claim.asked, id.clone(), out);
-        }
-        if let Some((to, epoch)) = claim.and_then(|claim| claim.heir) {
-            out.push(Effect::Overtaken(id.clone()));
-            self.send(to, Letter::Released { id, epoch, state }, out);
-            return;
-        }
-        self.held.insert(id.clone(), epoch);
-        // Whoever numbered it: by now another may be home, or the home may have forgotten meanwhile.
-        self.tell_home(&id, epoch, out);
-        out.push(Effect::Open { id, state });
-    }
-
-    fn fenced(&mut self, id: ByteString, epoch: Epoch, out: &mut Vec<Effect>) {
-        if let Some(held) = self.held.get(&id).copied() {
-            if held < epoch {
-                self.held.remove(&id);
-                out.push(Effect::Discard(id));
-            } else {
-                // Whoever says so does not know of ours yet.
-                self.tell_home(&id, held, out);
-            }
-        } else if let Some(claim) = self.claims.get(&id)
-            && claim.granted.as_ref().is_some_and(|(mine, _)| *mine < epoch)
-        {
-            let heir = self.claims.remove(&id).and_then(|claim| claim.heir);
-            if let Some((to, epoch)) = heir {
-                let (id, state) = (id.clone(), None);
-                self.send(to, Letter::Released { id, epoch, state }, out);
-            }
-            out.push(Effect::Overtaken(id));
-        }
-    }
-
     fn wake(&mut self, now: Now, out: &mut Vec<Effect>) {
         let granted = self.home.grant_waiting((&self.up, &self.me), now);
         self.tell(granted, out);
@@ -465,9 +379,10 @@ impl Ownership {
             // The owner is fenced by our higher epoch; a home that says nothing is passed over.
             let epoch = granted.map(|(epoch, _)| epoch);
             let epoch = epoch.unwrap_or_else(|| self.home.number(None, &self.me, now));
-            self.open(id, epoch, None, out);
+            self.open(id, epoch, None, now, out);
         }
-        let next = self.claims.values().map(|claim| claim.until).min();
+        let kept = self.keep_until(now);
+        let next = self.claims.values().map(|claim| claim.until).chain(kept).min();
         out.extend(next.map(Effect::WakeAt));
     }
 }

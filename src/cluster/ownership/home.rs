@@ -22,6 +22,9 @@ pub(super) struct Home {
     /// The latest view under which a node told all that it holds.
     told: BTreeMap<NodeId, u64>,
     waiting: VecDeque<(NodeId, ByteString, u64)>,
+    /// The greatest number under which each node has claimed anything: claimants number in order, so one that
+    /// is no greater was heard before.
+    heard: BTreeMap<NodeId, u64>,
     /// Counter of the latest epoch that this node numbered: none is given twice, whatever the clock does.
     numbered: u64,
 }
@@ -35,13 +38,22 @@ struct Entry {
     previous: Option<NodeId>,
     /// Who held it or was granted it before the owner, which has not told yet that it holds it: the session
     /// may still be on its way through them, so nobody of them is fenced.
-    chain: Vec<NodeId>,
+    chain: Vec<Passed>,
     /// The owner has told that it holds it.
     told: bool,
     /// When it was granted, or told first.
     since: Instant,
     /// The owner is telling all that it holds, and has not named it yet.
     unsaid: bool,
+}
+
+/// An owner before.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Passed {
+    node: NodeId,
+    /// What it was granted, if it has not told that it holds it: should it ask again, the session that it was
+    /// to have is still to be fetched.
+    granted: Option<(u64, Epoch, Option<NodeId>)>,
 }
 
 /// What a home says.
@@ -53,6 +65,26 @@ pub(super) struct Told {
 
 /// The nodes that are up, and this one.
 type View<'a> = (&'a BTreeSet<NodeId>, &'a NodeId);
+
+impl Entry {
+    /// What a node was granted with this claim, unless it has had what it asked for.
+    fn granted_to(&self, node: &NodeId, claim: u64) -> Option<(u64, Epoch, Option<NodeId>)> {
+        if self.owner == *node {
+            return (self.claim == claim).then(|| (claim, self.epoch, self.previous.clone()));
+        }
+        let passed = self.chain.iter().find(|passed| passed.node == *node)?;
+        passed.granted.clone().filter(|(granted, ..)| *granted == claim)
+    }
+
+    /// As an owner before.
+    fn passed(&self) -> Passed {
+        let granted = (self.claim, self.epoch, self.previous.clone());
+        Passed {
+            node: self.owner.clone(),
+            granted: Some(granted).filter(|_| !self.told),
+        }
+    }
+}
 
 impl Home {
     pub(super) fn len(&self) -> usize {
@@ -85,9 +117,8 @@ impl Home {
         now: Now,
     ) -> Told {
         if self.knows(view.0, now) {
-            let letter = self.grant(from, id, claim, view, now);
             return Told {
-                letters: vec![letter],
+                letters: self.grant(from, id, claim, view, now).into_iter().collect(),
                 wake_at: None,
             };
         }
@@ -109,7 +140,7 @@ impl Home {
             for (from, id, claim) in std::mem::take(&mut self.waiting) {
                 // A claimant that is gone waits for nothing.
                 if from == *view.1 || view.0.contains(&from) {
-                    told.letters.push(self.grant(&from, id, claim, view, now));
+                    told.letters.extend(self.grant(&from, id, claim, view, now));
                 }
             }
         }
@@ -121,6 +152,7 @@ impl Home {
         self.since.is_none_or(long_ago) || up.iter().all(|node| self.told.get(node) == Some(&self.view))
     }
 
+    /// The answer; none to a claim that was heard before and has had its turn.
     fn grant(
         &mut self,
         from: &NodeId,
@@ -128,17 +160,21 @@ impl Home {
         claim: u64,
         (up, me): View<'_>,
         now: Now,
-    ) -> (NodeId, Letter) {
+    ) -> Option<(NodeId, Letter)> {
         let known = self.register.get(&id);
-        if let Some(known) = known.filter(|known| known.owner == *from && known.claim == claim) {
+        let heard = self.heard.entry(from.clone()).or_default();
+        if claim <= std::mem::replace(heard, claim.max(*heard))
+            && let Some(known) = known
+        {
             // Asked again after the link broke: the same answer.
+            let (claim, epoch, previous) = known.granted_to(from, claim)?;
             let letter = Letter::Granted {
                 id,
                 claim,
-                epoch: known.epoch,
-                previous: known.previous.clone(),
+                epoch,
+                previous,
             };
-            return (from.clone(), letter);
+            return Some((from.clone(), letter));
         }
         let before = known.map(|known| known.epoch);
         let epoch = self.number(before, me, now);
@@ -147,8 +183,8 @@ impl Home {
             .map(|known| known.owner.clone())
             .filter(|owner| owner != from && (owner == me || up.contains(owner)));
         let mut chain = known.map_or_else(Vec::new, |known| known.chain.clone());
-        chain.extend(previous.clone());
-        chain.retain(|node| node != from);
+        chain.extend(known.filter(|_| previous.is_some()).map(Entry::passed));
+        chain.retain(|passed| passed.node != *from);
         let entry = Entry {
             epoch,
             owner: from.clone(),
@@ -166,7 +202,7 @@ impl Home {
             epoch,
             previous,
         };
-        (from.clone(), letter)
+        Some((from.clone(), letter))
     }
 
     /// A node tells what it holds. Returns what is to be said to those who hold it under a lower epoch.
@@ -180,7 +216,7 @@ impl Home {
         for (id, epoch) in held {
             let known = self.register.get(&id);
             if let Some(known) = known.filter(|known| known.epoch > epoch && known.owner != *from) {
-                if !known.chain.contains(from) {
+                if !known.chain.iter().any(|passed| passed.node == *from) {
                     let epoch = known.epoch;
                     fenced.push((from.clone(), Letter::Fenced { id, epoch }));
                 }
@@ -198,7 +234,8 @@ impl Home {
             });
             (before.told, before.unsaid) = (true, false);
             // It holds it now: who still does from before has not heard, or did not answer in time.
-            let mut earlier = std::mem::take(&mut before.chain);
+            let chain = std::mem::take(&mut before.chain).into_iter();
+            let mut earlier: Vec<_> = chain.map(|passed| passed.node).collect();
             if before.owner != *from {
                 earlier.push(std::mem::replace(&mut before.owner, from.clone()));
                 (before.claim, before.previous) = (0, None);
@@ -240,6 +277,7 @@ impl Home {
     pub(super) fn forget_owner(&mut self, node: &NodeId) {
         self.register.retain(|_, entry| entry.owner != *node);
         self.told.remove(node);
+        self.heard.remove(node);
         self.waiting.retain(|(from, _, _)| from != node);
     }
 

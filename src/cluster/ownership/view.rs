@@ -32,11 +32,13 @@ impl Ownership {
 
     /// What was on its way to a node, and may have got lost with the link or with its keeper.
     pub(super) fn say_again(&mut self, node: &NodeId, out: &mut Vec<Effect>) {
-        let again: Vec<_> = self
+        let mut again: Vec<_> = self
             .claims
             .iter()
             .map(|(id, claim)| (id.clone(), claim.clone()))
             .collect();
+        // In the order of their numbers: a home takes a lesser one for one that it has heard.
+        again.sort_by_key(|(_, claim)| claim.claim);
         for (id, claim) in again {
             match claim.granted {
                 Some((epoch, previous)) if previous == *node => {
@@ -64,12 +66,15 @@ impl Ownership {
             .collect();
         for (id, claim) in stranded {
             match claim.granted {
-                Some((epoch, previous)) if previous == *node => self.open(id, epoch, None, out),
+                Some((epoch, previous)) if previous == *node => self.open(id, epoch, None, now, out),
                 None if claim.asked == *node => {
-                    let (home, number) = (self.home_of(&id).clone(), claim.claim);
-                    self.claims
-                        .entry(id.clone())
-                        .and_modify(|claim| claim.asked = home.clone());
+                    // Another home may have heard greater numbers.
+                    self.claims_made += 1;
+                    let (home, number) = (self.home_of(&id).clone(), self.claims_made);
+                    self.claims.entry(id.clone()).and_modify(|claim| {
+                        claim.asked = home.clone();
+                        claim.claim = number;
+                    });
                     self.send(home, Letter::Claim { id, claim: number }, out);
                 }
                 _ => {}

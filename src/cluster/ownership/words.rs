@@ -47,7 +47,7 @@ pub enum Letter {
         /// The claimant's.
         epoch: Epoch,
     },
-    /// Step 4, owner before → claimant.
+    /// Step 4, owner before → claimant. Said again to a claimant that asks again.
     Released {
         /// The client id.
         id: ByteString,
