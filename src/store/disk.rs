@@ -5,12 +5,13 @@
 
 pub(super) mod salvage;
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+use std::sync::{Arc, Once, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, StorageBackend, TableDefinition};
 
@@ -198,9 +199,31 @@ impl Snapshot for Moment<'_> {
     }
 }
 
+thread_local! {
+    /// How many steps of redb this thread is in.
+    static WITHIN: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Keeps panics in a step of redb from being printed: each is an error that says the same, and an operator
+/// who looks at a damaged file would see nothing else. Others go to the hook that was there before.
+fn keep_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if WITHIN.get() == 0 {
+                before(info);
+            }
+        }));
+    });
+}
+
 /// Runs a step of redb; a panic in it is an error.
 fn guarded<T>(step: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    keep_quiet();
+    WITHIN.set(WITHIN.get() + 1);
     let caught = catch_unwind(AssertUnwindSafe(step));
+    WITHIN.set(WITHIN.get() - 1);
     caught.unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().map(String::as_str);
         let said = said.or_else(|| panic.downcast_ref::<&str>().copied());

@@ -74,6 +74,12 @@ pub enum OpenError {
          'ermine store restore', or move it away to start without what it held"
     )]
     Damaged(PathBuf, String),
+    /// Nothing in it can be read.
+    #[error(
+        "{0} is no store of Ermine's, or nothing in it can be read any more ({1}): bring a backup back with \
+         'ermine store restore DIR', or move the file away to start without what it held"
+    )]
+    Unreadable(PathBuf, String),
 }
 
 /// Who has a store open, as the lock file says.
@@ -174,12 +180,9 @@ impl Store {
 fn mend_and_tell(dir: &Path, why: &str) -> Result<u64, OpenError> {
     let file = dir.join(FILE);
     tracing::error!(file = %file.display(), why, "the store is damaged: looking for what is whole");
-    let mended = mending::mend(dir);
-    let (aside, found) = mended.map_err(|error| {
-        OpenError::Damaged(
-            dir.to_owned(),
-            format!("{why}; nothing in it can be read: {error}"),
-        )
+    let (aside, found) = mending::mend(dir).map_err(|error| match error {
+        EngineError::Damaged(_) => OpenError::Unreadable(file.clone(), why.to_owned()),
+        EngineError::Io(error) => OpenError::Io(dir.to_owned(), error),
     })?;
     for lost in &found.named {
         tracing::error!(file = %file.display(), "lost: {lost}");

@@ -262,7 +262,12 @@ pub fn check(dir: &Path, progress: Progress<'_>) -> Result<Contents, ToolError> 
         Err(EngineError::Damaged(why)) => why,
         Err(error) => return Err(unreadable(error)),
     };
-    let findings = examine(&idle.file).map_err(unreadable)?;
+    let findings = examine(&idle.file).map_err(|error| match error {
+        EngineError::Damaged(_) => {
+            ToolError::Failed(OpenError::Unreadable(idle.file.clone(), why.clone()).to_string())
+        }
+        error => unreadable(error),
+    })?;
     let mut contents = Contents {
         file_bytes: fs::metadata(&idle.file).map_or(0, |file| file.len()),
         damaged: findings.damaged.max(1),

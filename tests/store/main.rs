@@ -9,7 +9,8 @@
 //! | `suspicion` | that the verdict sees each wrong |
 //! | `publisher`, `subscriber` | clients as correct as a client library can be |
 //! | `again` | what is there again after a restart, to the packet |
-//! | `bad_days` | directories not to be used, full disks, damaged files |
+//! | `bad_days` | directories not to be used, full disks |
+//! | `damage` | damaged files |
 //! | `queue` | queues longer than memory |
 //! | `crash` | sessions that crash |
 //! | `wills` | wills of clients that fell with their node |
@@ -25,6 +26,7 @@ mod harness;
 mod again;
 mod bad_days;
 mod crash;
+mod damage;
 mod dice;
 mod house;
 mod journal;

@@ -116,12 +116,12 @@ impl Subscriber {
             self.habit == Habit::StartsOver && self.world.phase() == Phase::Load && self.dice.one_in(2);
         self.options.connect.clean_start = starts_over;
         if starts_over {
-            self.world.ledger(self.no).course.note(Step::Leaving);
+            self.world.ledger(self.no).throws_away();
         }
         let client = self.world.connect(&self.options, &self.who)?;
         if starts_over {
             self.owed = false;
-            self.world.ledger(self.no).course.note(Step::Left);
+            self.world.ledger(self.no).has_thrown_away();
             if client.connack.session_present {
                 self.violated("session present at a clean start");
             }

@@ -13,7 +13,6 @@ use crate::world::{Terms, World, topic};
 const ONCE: Terms = Terms {
     qos: QoS::ExactlyOnce,
     toggles: None,
-    forgets: false,
 };
 
 /// A world with one publisher, which has sent messages of these QoS to topic 0, all of them promised, and two
@@ -143,4 +142,56 @@ fn who_subscribed_gets_what_is_sent_then_and_who_left_nothing() {
     assert!(world.unwanted(&[0]).is_empty());
     comes(&world, 1, 2, 2, false);
     assert_eq!(world.unwanted(&[0]).len(), 1, "what was sent after it had left");
+}
+
+/// A subscriber that has subscribed, was sent a message, has thrown its session away and subscribed anew.
+fn thrown_away() -> World {
+    let world = world(&[]);
+    for step in [Step::Asked, Step::Granted] {
+        world.ledger(1).course.note(step);
+    }
+    send(&world, QoS::AtLeastOnce);
+    world.ledger(1).throws_away();
+    world.ledger(1).has_thrown_away();
+    send(&world, QoS::AtLeastOnce);
+    for step in [Step::Asked, Step::Granted] {
+        world.ledger(1).course.note(step);
+    }
+    send(&world, QoS::AtLeastOnce);
+    world
+}
+
+#[test]
+fn what_waited_in_a_session_that_was_thrown_away_must_not_come() {
+    let world = thrown_away();
+    comes(&world, 1, 0, 1, false);
+    tells(&world, "thrown away");
+}
+
+#[test]
+fn who_has_thrown_a_session_away_is_owed_what_came_for_the_next() {
+    let world = thrown_away();
+    comes(&world, 0, 0, 1, false);
+    comes(&world, 0, 1, 2, false);
+    comes(&world, 0, 2, 3, false);
+    assert_eq!(world.missing(&[0]).len(), 1, "{:?}", world.missing(&[0]));
+    comes(&world, 1, 2, 1, false);
+    assert!(world.missing(&[0]).is_empty());
+    comes(&world, 1, 1, 2, false);
+    assert_eq!(world.unwanted(&[0]).len(), 1, "sent between the two sessions");
+}
+
+#[test]
+fn disorder_of_what_was_sent_again_is_seen_by_who_was_subscribed_all_the_time() {
+    let world = world(&[]);
+    for step in [Step::Asked, Step::Granted] {
+        world.ledger(1).course.note(step);
+    }
+    for _ in 0..2 {
+        send(&world, QoS::AtLeastOnce);
+    }
+    world.sent(0).iter_mut().for_each(|sent| sent.times = 2);
+    comes(&world, 1, 1, 1, false);
+    comes(&world, 1, 0, 2, false);
+    tells(&world, "out of order");
 }

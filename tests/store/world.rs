@@ -11,7 +11,7 @@ use ermine::mqtt::packet::{Publish, QoS};
 use crate::dice::Dice;
 use crate::harness::PATIENCE;
 use crate::harness::client::{Client, Options};
-use crate::journal::{Course, Fate, Id, Seen, Sent, Standing, TOPICS};
+use crate::journal::{Course, Fate, Id, Seen, Sent, Standing, Step, TOPICS};
 use crate::keep::Keeps;
 
 /// What the clients are to do.
@@ -32,8 +32,6 @@ pub(crate) struct Terms {
     pub qos: QoS,
     /// The topic that it subscribes to and unsubscribes from; `None`: all of them, all the time.
     pub toggles: Option<usize>,
-    /// It throws its session away now and then, and what waits there.
-    pub forgets: bool,
 }
 
 /// What one subscriber saw.
@@ -44,6 +42,8 @@ pub(crate) struct Ledger {
     /// By publisher, topic and QoS: one behind the last message that came for the first time.
     front: Vec<[[usize; 3]; TOPICS]>,
     pub course: Course,
+    /// When it threw its session away last: before it said so, and when it had been told that it is gone.
+    thrown_away: Option<(Instant, Option<Instant>)>,
     pub deliveries: u64,
 }
 
@@ -68,6 +68,7 @@ impl World {
                 seen: vec![Vec::new(); publishers],
                 front: vec![Default::default(); publishers],
                 course: Course::default(),
+                thrown_away: None,
                 deliveries: 0,
             })
         };
@@ -186,7 +187,7 @@ impl World {
                 let ledger = self.ledger(subscriber);
                 for (seq, sent) in sent.iter().enumerate().skip(*from) {
                     let id = Id { publisher, seq };
-                    let left = !ledger.terms.forgets && ledger.standing(sent) == Standing::Off;
+                    let left = ledger.standing(sent) == Standing::Off;
                     if left && ledger.times(id) > 0 {
                         unwanted.push(format!(
                             "subscriber {subscriber} had left and got {id:?} {sent:?}"
@@ -229,7 +230,24 @@ impl Ledger {
 
     fn lacks(&self, id: Id, sent: &Sent) -> bool {
         let promised = matches!(sent.fate, Fate::Promised(_));
-        promised && self.times(id) == 0 && !self.terms.forgets && self.standing(sent) == Standing::On
+        let kept = self
+            .thrown_away
+            .is_none_or(|(_, gone)| gone.is_some_and(|gone| gone < sent.first));
+        promised && self.times(id) == 0 && kept && self.standing(sent) == Standing::On
+    }
+
+    /// The subscriber is about to throw its session away.
+    pub(crate) fn throws_away(&mut self) {
+        self.course.note(Step::Leaving);
+        self.thrown_away = Some((Instant::now(), None));
+    }
+
+    /// It was told that the session is gone.
+    pub(crate) fn has_thrown_away(&mut self) {
+        self.course.note(Step::Left);
+        if let Some((_, gone)) = &mut self.thrown_away {
+            *gone = Some(Instant::now());
+        }
     }
 
     fn take(&mut self, id: Id, sent: &Sent, publish: &Publish) -> Result<(), &'static str> {
@@ -244,6 +262,12 @@ impl Ledger {
         if sent.fate == Fate::Refused {
             return Err("refused and delivered");
         }
+        if let (Fate::Promised(at), Some((since, Some(_)))) = (sent.fate, self.thrown_away)
+            && at < since
+            && sent.times == 1
+        {
+            return Err("of a session that was thrown away");
+        }
         let all = &mut self.seen[id.publisher];
         if all.len() <= id.seq {
             all.resize(id.seq + 1, Seen::default());
@@ -253,9 +277,12 @@ impl Ledger {
         let before = std::mem::replace(&mut seen.packet_id, packet_id);
         seen.times = seen.times.saturating_add(1);
         if seen.times == 1 {
-            let front = &mut self.front[id.publisher][sent.topic][sent.qos as usize];
             // Who subscribes between the two gets what is sent again behind what was sent later.
-            let late = id.seq < *front && (self.terms.toggles.is_none() || sent.times == 1);
+            let judged = sent.times == 1
+                || self.terms.toggles.is_none()
+                || self.course.between(sent.first, Instant::now()) == Standing::On;
+            let front = &mut self.front[id.publisher][sent.topic][sent.qos as usize];
+            let late = id.seq < *front && judged;
             *front = (*front).max(id.seq + 1);
             return if late { Err("out of order") } else { Ok(()) };
         }

@@ -123,7 +123,7 @@ impl Office {
             .collect();
         drop(orphans);
         for port in given_up {
-            tracing::warn!(client = %port.client_id, "its session is not back: what comes for it now is lost");
+            tracing::warn!(client = %port.client_id, "its session is not back: what comes now is lost");
             self.forget_orphan(&port);
             self.close_port(&port, Parting::Stored);
         }

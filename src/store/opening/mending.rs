@@ -103,18 +103,24 @@ impl Copier {
     }
 }
 
+fn copy_whole(file: &Path, new: &Path) -> Result<Findings, EngineError> {
+    let medium = OnDisk::open(file).map_err(|error| EngineError::Io(error.to_string()))?;
+    let medium: Arc<dyn Medium> = Arc::new(medium);
+    let mut findings = Findings::default();
+    let mut copier = Copier::new(new)?;
+    let gaps = salvage(&medium, &mut |key, value| copier.take(key, value, &mut findings))?;
+    findings.missing(&gaps);
+    copier.finish()?;
+    Ok(findings)
+}
+
 /// Brings what is whole into a new file in the place of the damaged one. Where that is now, and what was
 /// found.
 pub(super) fn mend(dir: &Path) -> Result<(PathBuf, Findings), EngineError> {
     let io = |error: io::Error| EngineError::Io(error.to_string());
     let (file, new) = (dir.join(FILE), dir.join("records.mended"));
     let _ = std::fs::remove_file(&new);
-    let medium: Arc<dyn Medium> = Arc::new(OnDisk::open(&file).map_err(io)?);
-    let mut findings = Findings::default();
-    let mut copier = Copier::new(&new)?;
-    let gaps = salvage(&medium, &mut |key, value| copier.take(key, value, &mut findings))?;
-    findings.missing(&gaps);
-    copier.finish()?;
+    let findings = copy_whole(&file, &new).inspect_err(|_| drop(std::fs::remove_file(&new)))?;
     let since = SystemTime::UNIX_EPOCH
         .elapsed()
         .map_or(0, |since| since.as_secs());
