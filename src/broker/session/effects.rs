@@ -18,7 +18,7 @@ use super::access::with_refused;
 use super::keeping::Gated;
 use super::replay::Replays;
 use crate::broker::confirm::confirmed;
-use crate::broker::mail::FilterId;
+use crate::broker::mail::{FilterId, PortId};
 use crate::broker::port::Parting;
 use crate::broker::publish::{Holds, Publisher};
 use crate::broker::retainer;
@@ -214,9 +214,9 @@ impl Session {
             answer
                 .into_actor(self)
                 .map(move |answer, session, ctx| match answer {
-                    Ok(reasons) => session.answered(ask, reasons, ctx),
+                    Ok(reasons) => session.answered(ask, reasons, port, ctx),
                     // The same rows again: a join replaces, a leave of what is gone is harmless.
-                    Err(_) if times < ASKS_MAX => {
+                    Err(_) if times < ASKS_MAX && session.seat.port.id == port => {
                         ctx.run_later(ASK_AGAIN_AFTER * times.min(10), move |session, ctx| {
                             session.ask_router(ask, times + 1, ctx)
                         });
@@ -226,15 +226,18 @@ impl Session {
                             Ask::Subscribe { requests, .. } | Ask::Restore { requests } => requests.len(),
                             Ask::Unsubscribe { filters, .. } => filters.len(),
                         };
-                        session.answered(ask, vec![ReasonCode::UnspecifiedError; count], ctx);
+                        session.answered(ask, vec![ReasonCode::UnspecifiedError; count], port, ctx);
                     }
                 }),
         );
     }
 
-    fn answered(&mut self, ask: Ask, reasons: Vec<ReasonCode>, ctx: &mut Context<Self>) {
+    fn answered(&mut self, ask: Ask, reasons: Vec<ReasonCode>, port: PortId, ctx: &mut Context<Self>) {
         self.asking = false;
-        self.note_answer(&ask, &reasons);
+        // What was asked before a clean start is of a session that is no more.
+        if port == self.seat.port.id {
+            self.note_answer(&ask, &reasons);
+        }
         self.when_safe(Gated::Answer(ask, reasons), ctx);
         self.seat.port.wake.wake();
         self.ask_next(ctx);
