@@ -4,11 +4,12 @@
 //! `docs/BENCHMARKS.md`.
 //!
 //! ```text
-//! cargo bench --bench load -- --broker NAME=HOST:PORT,PID [--broker …] \
+//! cargo bench --bench load -- --broker NAME=HOST:PORT,PID[,HOST:PORT,PID …] [--broker …] \
 //!     [--only pairs] [--rounds 3] [--seconds 2]
 //! ```
 
 mod process;
+mod report;
 mod scenario;
 mod stored;
 mod tally;
@@ -17,7 +18,7 @@ mod wire;
 use std::time::Duration;
 
 use process::Broker;
-use scenario::{ALL, Found, Kind};
+use report::{HEAD, chosen, compare};
 
 struct Plan {
     brokers: Vec<Broker>,
@@ -43,11 +44,16 @@ fn plan() -> Option<Plan> {
         match flag.as_str() {
             "--broker" => {
                 let (name, rest) = value.split_once('=')?;
-                let (at, pid) = rest.split_once(',').unwrap_or((rest, ""));
+                let nodes: Vec<&str> = rest.split(',').collect();
                 plan.brokers.push(Broker {
                     name: name.into(),
-                    at: at.into(),
-                    pid: pid.parse().ok(),
+                    at: nodes.iter().step_by(2).map(|at| (*at).into()).collect(),
+                    pids: nodes
+                        .iter()
+                        .skip(1)
+                        .step_by(2)
+                        .filter_map(|pid| pid.parse().ok())
+                        .collect(),
                 });
             }
             "--only" => plan.only.push(value),
@@ -64,80 +70,10 @@ fn plan() -> Option<Plan> {
     (!plan.brokers.is_empty() && plan.rounds > 0).then_some(plan)
 }
 
-fn median(rounds: &[Found], of: impl Fn(&Found) -> f64) -> f64 {
-    let mut values: Vec<f64> = rounds.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// A figure, if it could be had.
-fn known(figure: f64, decimals: usize) -> String {
-    if figure.is_nan() {
-        "–".into()
-    } else {
-        format!("{figure:.decimals$}")
-    }
-}
-
-fn report(scenario: &str, idle: bool, broker: &Broker, rounds: &[Found]) {
-    let cpu = |found: &Found| found.cpu_us;
-    let least = rounds.iter().map(cpu).fold(f64::INFINITY, f64::min);
-    let most = rounds.iter().map(cpu).fold(0.0, f64::max);
-    let rss = median(rounds, |found| found.rss_kib);
-    let memory = if idle {
-        format!("{rss:.2} KiB each")
-    } else {
-        format!("{:.1} MiB", rss / 1024.0)
-    };
-    let sum = |of: fn(&Found) -> u64| rounds.iter().map(of).sum::<u64>();
-    println!(
-        "| {scenario} | {} | {:.0} | {:.2} | {least:.2}–{most:.2} | {memory} | {} / {} / {} | {} | {} |",
-        broker.name,
-        median(rounds, |found| found.per_s),
-        median(rounds, cpu),
-        sum(|found| found.lost),
-        sum(|found| found.duplicates),
-        sum(|found| found.disorder),
-        known(median(rounds, |found| found.syncs), 4),
-        known(median(rounds, |found| found.written), 0),
-    );
-}
-
 async fn run(plan: Plan) {
-    println!(
-        "| scenario | broker | per second | CPU µs each | least–most | memory | lost / twice / disorder | \
-         syncs each | bytes to disk each |"
-    );
-    println!("|---|---|---:|---:|---:|---:|---|---:|---:|");
-    for (number, scenario) in ALL.iter().enumerate() {
-        let wanted = plan.only.is_empty() && !scenario.kind.is_by_hand()
-            || plan.only.iter().any(|part| scenario.name.contains(&**part));
-        if !wanted {
-            continue;
-        }
-        let mut found = vec![Vec::new(); plan.brokers.len()];
-        for round in 0..plan.rounds {
-            for (broker, found) in plan.brokers.iter().zip(&mut found) {
-                let tag = format!("s{number}r{round}");
-                match scenario::run(broker, scenario.kind, &tag, plan.length).await {
-                    Ok(result) => found.push(result),
-                    Err(error) => eprintln!("{} at {}: {error}", scenario.name, broker.name),
-                }
-            }
-        }
-        for (broker, found) in plan
-            .brokers
-            .iter()
-            .zip(&found)
-            .filter(|(_, found)| !found.is_empty())
-        {
-            report(
-                scenario.name,
-                matches!(scenario.kind, Kind::Idle { .. }),
-                broker,
-                found,
-            );
-        }
+    println!("{HEAD}");
+    for scenario in chosen(&plan.only) {
+        compare(&plan.brokers, scenario, plan.rounds, plan.length).await;
     }
 }
 

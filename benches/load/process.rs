@@ -9,30 +9,52 @@ use std::process::{Child, Command, Stdio};
 pub(crate) struct Broker {
     /// How it is called in the table.
     pub(crate) name: String,
-    /// HOST:PORT of its MQTT listener.
-    pub(crate) at: String,
-    /// Its process, if it runs here.
-    pub(crate) pid: Option<u32>,
+    /// HOST:PORT of the MQTT listener of each of its nodes.
+    pub(crate) at: Vec<String>,
+    /// Their processes, as far as they run here.
+    pub(crate) pids: Vec<u32>,
 }
 
 impl Broker {
-    /// User and system time of all its threads so far, in seconds. The kernel tells it in hundredths.
+    /// Where a client connects: they are spread over the nodes.
+    pub(crate) fn seat(&self, client: usize) -> &str {
+        &self.at[client % self.at.len()]
+    }
+
+    /// The same nodes, each client one further on: whoever is to hear of another node's clients.
+    pub(crate) fn turned(&self) -> Self {
+        let mut turned = self.clone();
+        turned.at.rotate_left(1);
+        turned
+    }
+
+    /// Of all processes together; not a number where nothing is known.
+    fn sum(&self, of: impl Fn(u32) -> f64) -> f64 {
+        if self.pids.is_empty() {
+            return f64::NAN;
+        }
+        self.pids.iter().map(|pid| of(*pid)).sum()
+    }
+
+    /// User and system time of all threads so far, in seconds. The kernel tells it in hundredths.
     pub(crate) fn cpu_s(&self) -> f64 {
-        let Some(pid) = self.pid else { return f64::NAN };
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // Behind the name, which may contain anything but ends at the last parenthesis.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+        self.sum(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // Behind the name, which may contain anything but ends at the last parenthesis.
+            let fields = stat.rsplit(')').next().unwrap_or_default();
+            let ticks = fields.split_whitespace().skip(11).take(2);
+            ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+        })
     }
 
     /// Resident memory in KiB.
     pub(crate) fn rss_kib(&self) -> f64 {
-        let Some(pid) = self.pid else { return f64::NAN };
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-            .unwrap_or(f64::NAN)
+        self.sum(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+                .unwrap_or(f64::NAN)
+        })
     }
 }
 
@@ -46,17 +68,18 @@ pub(crate) struct Disk {
 
 impl Broker {
     pub(crate) fn disk(&self) -> Disk {
-        let counting = self.pid.and_then(|pid| {
+        let pids: Vec<String> = self.pids.iter().map(u32::to_string).collect();
+        let counting = (!pids.is_empty()).then(|| {
             Command::new("perf")
                 .args(["stat", "-x", ";", "-e"])
                 .arg("syscalls:sys_enter_fsync,syscalls:sys_enter_fdatasync")
-                .args(["-p", &pid.to_string()])
+                .args(["-p", &pids.join(",")])
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())
                 .spawn()
-                .ok()
         });
+        let counting = counting.and_then(Result::ok);
         Disk {
             broker: self.clone(),
             written: self.written(),
@@ -66,10 +89,11 @@ impl Broker {
 
     /// Bytes that its writes have made dirty, as the kernel counts them.
     fn written(&self) -> f64 {
-        let Some(pid) = self.pid else { return f64::NAN };
-        let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-        line.and_then(|line| line.parse().ok()).unwrap_or(f64::NAN)
+        self.sum(|pid| {
+            let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+            let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+            line.and_then(|line| line.parse().ok()).unwrap_or(f64::NAN)
+        })
     }
 }
 

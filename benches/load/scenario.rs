@@ -275,7 +275,11 @@ pub(crate) async fn open(
 ) -> io::Result<Vec<Wire>> {
     let (mut opening, mut open) = (JoinSet::new(), Vec::with_capacity(count));
     for index in 0..count {
-        let (at, id, filter) = (broker.at.clone(), format!("{tag}-{index}"), filter(index));
+        let (at, id, filter) = (
+            broker.seat(index).to_owned(),
+            format!("{tag}-{index}"),
+            filter(index),
+        );
         opening.spawn_local(async move {
             let mut wire = Wire::connect(&at, &id, clean).await?;
             if let Some((filter, qos)) = filter {
@@ -365,7 +369,7 @@ async fn set_up(broker: &Broker, traffic: Traffic, tag: &str) -> io::Result<Floo
     let topic = |group: usize| format!("{tag}/{group}");
     let filter = |index: usize| Some((topic(index / receivers), qos));
     let subscribed = open(
-        broker,
+        &broker.turned(),
         format!("{tag}-r"),
         groups * receivers,
         !traffic.lasting,

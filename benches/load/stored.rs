@@ -187,7 +187,7 @@ pub(crate) async fn run_furnish(broker: &Broker, furnish: Furnish, tag: &str) ->
         }
         made += some;
     }
-    let mut wire = Wire::connect(&broker.at, &format!("{tag}-keeper"), true).await?;
+    let mut wire = Wire::connect(broker.seat(0), &format!("{tag}-keeper"), true).await?;
     let acks = Tally::default();
     let mut sent = 0;
     while acks.acked.get() < furnish.retained {
@@ -219,7 +219,7 @@ pub(crate) async fn run_furnish(broker: &Broker, furnish: Furnish, tag: &str) ->
 
 /// Seeks retained topics one by one, with a wildcard in the middle, and says how long each took.
 async fn look_up(broker: &Broker, tag: &str, retained: u64) -> io::Result<()> {
-    let mut wire = Wire::connect(&broker.at, &format!("{tag}-looks"), true).await?;
+    let mut wire = Wire::connect(broker.seat(0), &format!("{tag}-looks"), true).await?;
     let (cpu, mut latencies) = (broker.cpu_s(), Vec::new());
     for number in (0..LOOKUPS).map(|index| index * (retained / LOOKUPS)) {
         let awaited: Rc<[Awaited]> = Rc::new([Awaited::default()]);

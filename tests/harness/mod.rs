@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
 
 pub mod client;
+pub mod cluster;
 pub mod host;
 
 use std::time::Duration;
