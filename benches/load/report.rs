@@ -39,7 +39,8 @@ fn report(scenario: &str, idle: bool, broker: &Broker, rounds: &[Found]) {
     };
     let sum = |of: fn(&Found) -> u64| rounds.iter().map(of).sum::<u64>();
     println!(
-        "| {scenario} | {} | {:.0} | {:.2} | {least:.2}–{most:.2} | {memory} | {} / {} / {} | {} | {} |",
+        "| {scenario} | {} | {:.0} | {:.2} | {least:.2}–{most:.2} | {memory} | \
+         {} / {} / {} | {} | {} |",
         broker.name,
         median(rounds, |found| found.per_s),
         median(rounds, cpu),
