@@ -52,7 +52,8 @@ fn report(scenario: &str, idle: bool, broker: &Broker, rounds: &[Found]) {
     );
 }
 
-/// The scenarios whose names contain one of these parts; with no part all but those that are only run by name.
+/// The scenarios whose names contain one of these parts; with no part all but those that are only run by
+/// name.
 pub(crate) fn chosen(parts: &[impl AsRef<str>]) -> impl Iterator<Item = &'static Scenario> {
     let asked = |name: &str| parts.iter().any(|part| name.contains(part.as_ref()));
     ALL.iter()
