@@ -25,6 +25,26 @@ enum Piece {
     Kept(Outgoing),
 }
 
+/// Messages that are in memory and cannot lie in the store alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Load {
+    pub(super) len: usize,
+    /// Sum of their weights.
+    pub(super) bytes: usize,
+}
+
+impl Load {
+    pub(super) fn add(&mut self, outgoing: &Outgoing) {
+        self.len += 1;
+        self.bytes += outgoing.message.weight();
+    }
+
+    pub(super) fn take(&mut self, outgoing: &Outgoing) {
+        self.len = self.len.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(outgoing.message.weight());
+    }
+}
+
 /// What waits behind the head of a queue. It begins with messages that are in the store alone.
 #[derive(Debug)]
 pub(super) struct Behind {
@@ -33,6 +53,8 @@ pub(super) struct Behind {
     len: usize,
     /// Sum of their weights.
     bytes: usize,
+    /// Those in memory.
+    kept: Load,
     /// Up to where a page was asked for, while it is on its way.
     asked: Option<Seq>,
     /// Not before then, for the last time failed.
@@ -51,6 +73,7 @@ impl Behind {
             len: backlog.len,
             bytes: backlog.bytes,
             pieces: VecDeque::from([Piece::Stored(backlog)]),
+            kept: Load::default(),
             asked: None,
             retry_at: None,
         })
@@ -64,6 +87,11 @@ impl Behind {
     /// Sum of their weights.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Those in memory.
+    pub(super) fn kept_load(&self) -> Load {
+        self.kept
     }
 
     /// The messages that lie in the store alone: how many, between which ends.
@@ -139,6 +167,7 @@ impl Behind {
             (Some(seq), _) => self.pieces.push_back(Piece::Stored(run_of(seq, weight))),
             (None, _) => {
                 outgoing.detach();
+                self.kept.add(&outgoing);
                 self.pieces.push_back(Piece::Kept(outgoing));
             }
         }
@@ -157,6 +186,8 @@ impl Behind {
     pub(super) fn append(&mut self, mut after: Self) {
         self.len += after.len;
         self.bytes += after.bytes;
+        self.kept.len += after.kept.len;
+        self.kept.bytes += after.kept.bytes;
         if let (Some(Piece::Stored(run)), Some(Piece::Stored(next))) =
             (self.pieces.back_mut(), after.pieces.front())
         {
@@ -218,6 +249,7 @@ impl Behind {
             Piece::Kept(outgoing) => {
                 self.len -= 1;
                 self.bytes -= outgoing.message.weight();
+                self.kept.take(&outgoing);
                 Some(outgoing)
             }
             run @ Piece::Stored(_) => {
@@ -262,6 +294,7 @@ impl Behind {
                 Piece::Kept(outgoing) if is_taken(&outgoing) => {
                     self.len -= 1;
                     self.bytes -= outgoing.message.weight();
+                    self.kept.take(&outgoing);
                     taken.push(outgoing);
                 }
                 piece => self.pieces.push_back(piece),

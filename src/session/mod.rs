@@ -318,6 +318,14 @@ impl Session {
         self.queue.bytes()
     }
 
+    /// Of the messages that wait, those that are in memory and may become many: how many, and their bytes.
+    /// Where the rest lies in the store alone the head of the queue is none of them: it does not grow.
+    #[must_use]
+    pub fn queue_pinned(&self) -> (usize, usize) {
+        let load = self.queue.pinned();
+        (load.len, load.bytes)
+    }
+
     /// Messages sent to the client and not yet fully acknowledged.
     #[must_use]
     pub fn inflight_len(&self) -> usize {

@@ -13,7 +13,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::backlog::{Behind, given_up, run_of};
+use super::backlog::{Behind, Load, given_up, run_of};
 use super::event::{ClientLimits, Counted, Effect, QueuePolicy};
 use super::lasting::{Backlog, Page, Seq};
 use super::outbound::drop_counted;
@@ -138,6 +138,18 @@ impl Queue {
     /// Sum of their weights.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.behind.as_ref().map_or(0, |behind| behind.bytes())
+    }
+
+    /// What is in memory and is bounded by nothing but the limits of the queue. Where some of it lies in the
+    /// store alone that is what nobody else has; the head is as large as it may be then, and does not grow.
+    pub(super) fn pinned(&self) -> Load {
+        match &self.behind {
+            Some(behind) => behind.kept_load(),
+            None => Load {
+                len: self.messages.len(),
+                bytes: self.bytes,
+            },
+        }
     }
 
     /// Whether one more message of `weight` fits.

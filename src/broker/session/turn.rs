@@ -200,7 +200,8 @@ impl Session {
     /// Whether deliveries stay in the inbox, where they pause their Topics, until the client has taken
     /// more of what it was sent.
     pub(super) fn is_full(&self) -> bool {
-        let queue_full = self.value.queue_len() >= SESSION_QUEUE_LEN_MAX / 2;
+        let (pinned, _) = self.value.queue_pinned();
+        let queue_full = pinned >= SESSION_QUEUE_LEN_MAX / 2;
         self.wire
             .as_ref()
             .is_some_and(|wire| wire.output.len() >= OUTBOX_BYTES_MAX || queue_full)
@@ -297,11 +298,9 @@ impl Session {
     /// Tells the port what is held back; what it paused goes on when that has shrunk.
     fn tell_weight(&mut self, outbox_bytes: usize, moved: bool) -> bool {
         let port = &self.seat.port;
-        let queued = if self.wire.is_some() {
-            self.value.queue_bytes()
-        } else {
-            0
-        };
+        // What lies on the disk waits there and throttles nobody.
+        let (_, pinned) = self.value.queue_pinned();
+        let queued = if self.wire.is_some() { pinned } else { 0 };
         port.set_outbox(outbox_bytes + queued, moved, self.is_full());
         let drained = port.has_drained();
         if drained {

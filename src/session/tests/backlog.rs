@@ -152,6 +152,18 @@ fn the_oldest_give_way_as_they_are_read_and_the_newest_while_they_are_not() {
 }
 
 #[test]
+fn only_what_can_be_nowhere_but_in_memory_throttles_who_publishes() {
+    let mut shelf = Shelf::away(QueuePolicy::DropNewest);
+    shelf.deliver_all(0..400);
+    assert_eq!(shelf.bench.session.queue_len(), 400);
+    assert_eq!(shelf.bench.session.queue_pinned(), (0, 0));
+    shelf.event(unstored("only here"));
+    let weight = "t".len() + "only here".len();
+    assert_eq!(shelf.bench.session.queue_pinned(), (1, weight));
+    assert_eq!(shelf.bench.session.queue_len(), 401);
+}
+
+#[test]
 fn a_store_that_cannot_be_read_is_asked_again() {
     let mut shelf = Shelf::away(QueuePolicy::DropNewest);
     shelf.deliver_all(0..50);
