@@ -124,7 +124,8 @@ impl Ownership {
             counter: at_us,
             by: self.me.incarnation.0,
         };
-        if !self.claims.contains_key(&id) {
+        // One that has just left may still be listed where it was.
+        if !self.claims.contains_key(&id) && !self.leaving.contains_key(&id) {
             self.held.entry(id).or_insert(epoch);
         }
     }
@@ -372,6 +373,9 @@ impl Ownership {
     fn wake(&mut self, now: Now, out: &mut Vec<Effect>) {
         let granted = self.home.grant_waiting((&self.up, &self.me), now);
         self.tell(granted, out);
+        for node in self.home.forget_untold(now) {
+            self.ask_all_held(node, out);
+        }
         let due = |(id, claim): (&ByteString, &Claim)| (claim.until <= now.instant).then(|| id.clone());
         let due: Vec<_> = self.claims.iter().filter_map(due).collect();
         for id in due {
@@ -382,7 +386,8 @@ impl Ownership {
             self.open(id, epoch, None, now, out);
         }
         let kept = self.keep_until(now);
-        let next = self.claims.values().map(|claim| claim.until).chain(kept).min();
+        let dues = self.claims.values().map(|claim| claim.until);
+        let next = dues.chain(kept).chain(self.home.granted_until()).min();
         out.extend(next.map(Effect::WakeAt));
     }
 }

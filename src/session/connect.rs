@@ -123,15 +123,9 @@ impl Session {
     /// Forgets everything but the name: a clean start, or the session expired unnoticed.
     fn forget(&mut self, away: ending::Away, now: Instant, out: &mut Vec<Effect>) {
         ending::end_delayed_will(away, now, out);
-        // What it had of a store goes with its subscriptions.
-        let has_messages = self.queue.len() + self.inflight.len() > 0
-            || self
-                .inbound
-                .as_ref()
-                .is_some_and(|inbound| inbound.has_exchanges());
-        if !self.subscriptions.is_empty() || !self.requests.is_empty() || has_messages {
-            out.push(Effect::ForgetSubscriptions);
-        }
+        // Also where it has none: what it had of a store goes with them, and what was delivered to it and not
+        // taken yet is not the next one's.
+        out.push(Effect::ForgetSubscriptions);
         self.pass_on(None, false, out);
         self.drop_held(out);
         self.subscriptions.clear();

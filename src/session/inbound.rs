@@ -101,11 +101,6 @@ impl Inbound {
         self.awaiting_rel.keys().copied()
     }
 
-    /// Whether there are QoS 2 messages whose PUBREL has not come.
-    pub(super) fn has_exchanges(&self) -> bool {
-        !self.awaiting_rel.is_empty()
-    }
-
     /// A clean start: only the tokens go on.
     pub(super) fn forget(&mut self) {
         *self = Self {

@@ -52,10 +52,6 @@ impl Subscriptions {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ByteString, &Subscription)> {
         let (list, map) = match self {
             Self::Few(list) => (Some(list), None),

@@ -1,7 +1,7 @@
 //! The home's part of ownership: who holds which of its ids, and claims one at a time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytestring::ByteString;
 
@@ -11,6 +11,9 @@ use crate::node_name::NodeId;
 /// Claims that wait until a home knows what the others hold. One more than this is not answered: its
 /// claimant passes the home over.
 const WAITING_MAX: usize = 65_536;
+
+/// Who was granted an id holds it within this, and has told so: or it never will.
+const TOLD_WITHIN: Duration = CLAIM_WITHIN.saturating_add(OWNER_ANSWERS_WITHIN);
 
 /// What the home of ids knows.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -25,6 +28,8 @@ pub(super) struct Home {
     /// The greatest number under which each node has claimed anything: claimants number in order, so one that
     /// is no greater was heard before.
     heard: BTreeMap<NodeId, u64>,
+    /// What was granted when, in order, until it is told or [`TOLD_WITHIN`] is over.
+    granted: VecDeque<(Instant, ByteString)>,
     /// Counter of the latest epoch that this node numbered: none is given twice, whatever the clock does.
     numbered: u64,
 }
@@ -119,7 +124,7 @@ impl Home {
         if self.knows(view.0, now) {
             return Told {
                 letters: self.grant(from, id, claim, view, now).into_iter().collect(),
-                wake_at: None,
+                wake_at: self.granted_first(now),
             };
         }
         if self.waiting.len() < WAITING_MAX
@@ -143,6 +148,7 @@ impl Home {
                     told.letters.extend(self.grant(&from, id, claim, view, now));
                 }
             }
+            told.wake_at = self.granted_first(now);
         }
         told
     }
@@ -196,6 +202,7 @@ impl Home {
             unsaid: false,
         };
         self.register.insert(id.clone(), entry);
+        self.granted.push_back((now.instant, id.clone()));
         let letter = Letter::Granted {
             id,
             claim,
@@ -203,6 +210,36 @@ impl Home {
             previous,
         };
         Some((from.clone(), letter))
+    }
+
+    /// The same, if that was granted just now: later ones are looked at when this is.
+    fn granted_first(&self, now: Now) -> Option<Instant> {
+        self.granted_until()
+            .filter(|until| *until == now.instant + TOLD_WITHIN)
+    }
+
+    /// When it is looked what became of the first grant.
+    pub(super) fn granted_until(&self) -> Option<Instant> {
+        self.granted.front().map(|(since, _)| *since + TOLD_WITHIN)
+    }
+
+    /// Forgets what was granted and never told: the grant got lost, and its claimant has gone on without it
+    /// or is gone. Returns who may hold such ids, as nobody before it was fenced.
+    pub(super) fn forget_untold(&mut self, now: Now) -> BTreeSet<NodeId> {
+        let mut holders = BTreeSet::new();
+        while let Some((since, id)) = self.granted.front().cloned()
+            && now.instant >= since + TOLD_WITHIN
+        {
+            self.granted.pop_front();
+            let untold = |entry: &&Entry| !entry.told && entry.since == since;
+            if self.register.get(&id).filter(untold).is_some()
+                && let Some(entry) = self.register.remove(&id)
+            {
+                holders.extend(entry.chain.into_iter().map(|passed| passed.node));
+                holders.insert(entry.owner);
+            }
+        }
+        holders
     }
 
     /// A node tells what it holds. Returns what is to be said to those who hold it under a lower epoch.
@@ -261,7 +298,7 @@ impl Home {
         self.told.insert(from.clone(), view);
         self.register.retain(|id, entry| {
             let named = entry.owner != *from || !entry.unsaid;
-            let fresh = !entry.told && now.instant < entry.since + CLAIM_WITHIN + OWNER_ANSWERS_WITHIN;
+            let fresh = !entry.told && now.instant < entry.since + TOLD_WITHIN;
             named || (fresh && home_among(up.iter().chain([me]), id) == Some(me))
         });
     }

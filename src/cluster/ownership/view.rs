@@ -110,6 +110,17 @@ impl Ownership {
         self.tell_held(to, held, false, out);
     }
 
+    /// Asks a node, or this one, what it holds of those whose home this node is.
+    pub(super) fn ask_all_held(&mut self, node: NodeId, out: &mut Vec<Effect>) {
+        if node == self.me {
+            self.tell_all_held(node, out);
+        } else {
+            let its = self.held.iter().filter(|(id, _)| *self.home_of(id) == node);
+            let held = its.map(|(id, epoch)| (id.clone(), *epoch)).collect();
+            self.tell_held(node, held, true, out);
+        }
+    }
+
     fn tell_held(&mut self, to: NodeId, mut held: Held, ask: bool, out: &mut Vec<Effect>) {
         let whole = held.len() <= HOLDS_LEN_MAX;
         if !whole {

@@ -123,6 +123,15 @@ fn a_client_may_come_back_with_another_protocol() {
     );
 }
 
+/// Whoever carries it out has what was delivered and not taken yet: also that is forgotten.
+#[test]
+fn a_clean_start_forgets_a_session_without_subscriptions_too() {
+    let mut bench = Bench::v3(false);
+    bench.handle(Event::TransportLost);
+    let effects = bench.attach(connect3(true));
+    assert_eq!(effects[0], Effect::ForgetSubscriptions);
+}
+
 #[test]
 fn a_clean_start_forgets_everything_in_place() {
     // [MQTT3-3.1.4-3] [MQTT-3.1.4-4]
