@@ -41,13 +41,11 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use words::weight;
 pub use words::{Effect, Event, Parted, WillChange, WillRecord, WillSlip};
 
 /// Bytes of wills in one part.
 const PART_BYTES: usize = 256 << 10;
-
-/// Bytes that a will counts for beside what it carries.
-const OVERHEAD: usize = 256;
 
 /// Wills that are published before others of this arbiter have their turn, and the pause until the next.
 const PER_WAKE: usize = 256;
@@ -104,6 +102,8 @@ pub struct Executor {
     bytes: usize,
     /// Number of the last part.
     told: u64,
+    /// This node stops: who was told of a will keeps it.
+    stops: bool,
 }
 
 impl Executor {
@@ -119,7 +119,14 @@ impl Executor {
             held: BTreeMap::new(),
             bytes: 0,
             told: 0,
+            stops: false,
         }
+    }
+
+    /// This node is about to close its links. From now on no other executor is told of a will because one is
+    /// gone: both would adopt it.
+    pub fn stop(&mut self) {
+        self.stops = true;
     }
 
     /// Takes one event and appends what it causes to `out`, in order.
@@ -334,6 +341,9 @@ impl Executor {
 
     /// The set of nodes changed: wills whose executor is another one now are told to that.
     fn reassign(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        if self.stops {
+            return;
+        }
         for (id, mine) in &mut self.mine {
             let executor = home_among(self.up.iter(), id);
             if mine.executor.as_ref() != executor {
@@ -487,8 +497,4 @@ impl Executor {
         let first = self.due.first().map(|(due, _)| *due);
         out.extend(first.map(Effect::WakeAt));
     }
-}
-
-fn weight(id: &ByteString, will: &Will) -> usize {
-    OVERHEAD + id.len() + will.topic.len() + will.payload.len() + will.properties.publish.pass_through.len()
 }

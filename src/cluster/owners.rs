@@ -34,7 +34,7 @@ use crate::node_name::NodeId;
 
 mod will;
 
-pub use will::NewsNoted;
+pub use will::NodeStops;
 
 #[cfg(doc)]
 use super::executor::Executor;

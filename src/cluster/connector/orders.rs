@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::Connector;
 use crate::cluster::Cluster;
 use crate::cluster::membership::{Event, State};
-use crate::cluster::owners::NewsNoted;
+use crate::cluster::owners::NodeStops;
 use crate::cluster::peer::Order;
 use crate::limits::DRAIN_LINKS_WITHIN;
 use crate::node_name::NodeName;
@@ -105,7 +105,7 @@ impl Handler<Drain> for Connector {
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
         self.draining = true;
         let (board, closed) = (self.cluster.board.clone(), links_closed(&self.cluster));
-        let noted = self.cluster.owners.call(NewsNoted);
+        let noted = self.cluster.owners.call(NodeStops);
         Box::pin(async move {
             // What became of the wills of the sessions that have just ended is told before we go.
             let _ = timeout(NEWS_NOTED_WITHIN, noted).await;

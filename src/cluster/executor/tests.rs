@@ -271,6 +271,25 @@ fn the_will_of_a_client_that_is_found_elsewhere_comes_at_once_if_its_node_is_kno
 }
 
 #[test]
+fn a_node_that_stops_in_order_and_closes_one_link_before_the_other_leaves_each_will_to_one() {
+    let mut world = World::of(3);
+    let due = world.start + Duration::from_secs(30);
+    for n in 0..20 {
+        world.news(1, &format!("c{n}"), WillNews::Runs(will(&format!("w{n}")), due));
+    }
+    world.nodes.get_mut(&node(1)).unwrap().stop();
+    for other in [2, 3] {
+        world.feed(&node(1), Event::Down(node(other), Parted::Left));
+        world.settle();
+        world.feed(&node(other), Event::Down(node(1), Parted::Stopped));
+    }
+    world.nodes.remove(&node(1));
+    world.settle();
+    world.pass(1000);
+    assert_eq!(world.published.len(), 20);
+}
+
+#[test]
 fn a_node_that_stops_in_order_hands_over_what_waits_and_one_that_leaves_hands_over_nothing() {
     for (parted, published) in [(Parted::Stopped, vec!["runs"]), (Parted::Left, vec![])] {
         let mut world = World::of(3);

@@ -165,3 +165,11 @@ pub enum Effect {
     /// [`Event::Wake`] at this instant.
     WakeAt(Instant),
 }
+
+/// Bytes that a will counts for beside what it carries.
+const OVERHEAD: usize = 256;
+
+/// Bytes that the will of a client counts for.
+pub(super) fn weight(id: &ByteString, will: &Will) -> usize {
+    OVERHEAD + id.len() + will.topic.len() + will.payload.len() + will.properties.publish.pass_through.len()
+}

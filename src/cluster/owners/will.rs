@@ -21,10 +21,11 @@ use crate::node_name::NodeId;
 #[rtype(result = "()")]
 pub(super) struct News(pub(super) ByteString, pub(super) WillNews);
 
-/// Connector → Owners: answered when all news that were told before are noted.
+/// Connector → Owners: the node is about to close its links. Answered when all news that were told before are
+/// noted.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub struct NewsNoted;
+pub struct NodeStops;
 
 impl Owners {
     fn executor<T>(&self, act: impl FnOnce(&mut Executor) -> T) -> T {
@@ -110,8 +111,10 @@ impl Handler<News> for Owners {
     }
 }
 
-impl Handler<NewsNoted> for Owners {
+impl Handler<NodeStops> for Owners {
     type Result = ();
 
-    fn handle(&mut self, _: NewsNoted, _: &mut Self::Context) {}
+    fn handle(&mut self, _: NodeStops, _: &mut Self::Context) {
+        self.executor(Executor::stop);
+    }
 }
